@@ -1,0 +1,43 @@
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+version = {}
+exec((ROOT / "nnunet_shapekd" / "__init__.py").read_text(encoding="utf-8"), version)
+
+setup(
+    name="nnunet_shapekd",
+    version=version["__version__"],
+    description="Shape-intensity knowledge distillation (SIKD) as a plugin of nnU-Net v2",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    # trainers/ and dataset_conversion/ are too general as top-level names on a user's machine
+    packages=[
+        "nnunet_shapekd",
+        "nnunet_shapekd.report",
+        "nnunet_shapekd.trainers",
+        "nnunet_shapekd.dataset_conversion",
+    ],
+    package_dir={
+        "nnunet_shapekd": "nnunet_shapekd",
+        "nnunet_shapekd.trainers": "trainers",
+        "nnunet_shapekd.dataset_conversion": "dataset_conversion",
+    },
+    install_requires=[
+        "nnunetv2>=2.8,<3",
+        "torch>=2.6",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "SimpleITK>=2.3",
+        "batchgenerators>=0.25.1",
+        "acvl-utils>=0.2.6",
+        "matplotlib>=3.8",
+        "tqdm>=4.66",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.9"]},
+    entry_points={"console_scripts": ["shapekd = nnunet_shapekd.cli:main"]},
+)

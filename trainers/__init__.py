@@ -1,0 +1,1 @@
+"""Trainer classes for nnU-Net, found through the environment variable nnUNet_extTrainer."""
