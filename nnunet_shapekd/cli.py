@@ -1,0 +1,141 @@
+"""``shapekd``: thin, one function a subcommand. torch is imported only by the subcommands that need it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from nnunet_shapekd import __version__
+
+
+def trainers_folder() -> str:
+    """The installed folder of trainer classes, for the environment variable ``nnUNet_extTrainer``."""
+    return os.path.dirname(importlib.util.find_spec("nnunet_shapekd.trainers").origin)
+
+
+def export_line(shell: str, before: str | None) -> str:
+    """The line that sets ``nnUNet_extTrainer`` in ``shell``.
+
+    Args:
+        shell: "bash" or "powershell".
+        before: the variable's value so far; its folders are kept.
+    """
+    folders = [folder for folder in (before or "").split(os.pathsep) if folder and folder != trainers_folder()]
+    value = os.pathsep.join([*folders, trainers_folder()])
+    if shell == "powershell":
+        quoted = value.replace("'", "''")
+        return f"$env:nnUNet_extTrainer = '{quoted}'"
+    return f"export nnUNet_extTrainer={shlex.quote(value)}"
+
+
+def _trainers(args: argparse.Namespace) -> int:
+    if args.export:
+        print(export_line(args.export, os.environ.get("nnUNet_extTrainer")))
+    else:
+        print(trainers_folder())
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.doctor import examine
+
+    return examine(args.dataset, args.fold)
+
+
+def _phantom(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.phantom import write_phantom
+
+    folders = write_phantom(args.out, args.patients, args.test_patients, args.seed, args.scanner)
+    print(f"Wrote {len(folders)} patients to {args.out}. Next: shapekd convert acdc {args.out}")
+    return 0
+
+
+def _convert_acdc(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.dataset_conversion import acdc
+
+    return acdc.run(args)
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shapekd", description="Shape-intensity knowledge distillation (SIKD) as a plugin of nnU-Net v2."
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet_shapekd {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    trainers = commands.add_parser(
+        "trainers",
+        help="print the folder for nnUNet_extTrainer",
+        description="Print the folder of this package's trainers, the value of nnU-Net's nnUNet_extTrainer.",
+    )
+    trainers.add_argument(
+        "--export",
+        nargs="?",
+        choices=("bash", "powershell"),
+        const="powershell" if os.name == "nt" else "bash",
+        help="print the line to paste into this shell (default: this system's); folders already set are kept",
+    )
+    trainers.set_defaults(run=_trainers)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the installation, and a dataset's teachers and folds",
+        description="Check that nnU-Net finds the trainers; with -d, which teachers a dataset has and whether its "
+        "folds keep patients together. Each failing line says what to do; exit code 1 if there is one.",
+    )
+    doctor.add_argument("-d", "--dataset", metavar="DATASET", help="nnU-Net dataset id or name")
+    doctor.add_argument("-f", "--fold", metavar="FOLD", help="the fold that must have a teacher (with -d)")
+    doctor.set_defaults(run=_doctor)
+
+    convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
+    datasets = convert.add_subparsers(metavar="DATASET", required=True)
+    acdc = datasets.add_parser(
+        "acdc",
+        help="ACDC cardiac MRI",
+        description="Convert the ACDC download, after checking every case, with folds that keep patients together.",
+    )
+    if "acdc" in argv:  # the module imports SimpleITK, which the other commands' start need not wait for
+        from nnunet_shapekd.dataset_conversion.acdc import add_arguments
+
+        add_arguments(acdc)
+    acdc.set_defaults(run=_convert_acdc)
+
+    phantom = commands.add_parser(
+        "phantom",
+        help="write a synthetic heart in ACDC's layout",
+        description="Write a seeded synthetic short-axis cine heart in ACDC's folder layout: no patient's data, for "
+        "trying things out. The same seed gives the same patients on either scanner.",
+    )
+    phantom.add_argument("out", metavar="OUT", help="new or empty folder")
+    phantom.add_argument(
+        "--patients", type=int, default=20, help="training patients, at most 100 (default: %(default)s)"
+    )
+    phantom.add_argument("--test-patients", type=int, default=5, help="test patients (default: %(default)s)")
+    phantom.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    phantom.add_argument(
+        "--scanner", choices=("a", "b"), default="a", help="b is another scanner (default: %(default)s)"
+    )
+    phantom.set_defaults(run=_phantom)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``shapekd``; returns the exit code. What the user can mend is one message, without traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv).parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"shapekd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("shapekd: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
