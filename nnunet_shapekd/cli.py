@@ -112,7 +112,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     phantom.add_argument("out", metavar="OUT", help="new or empty folder")
     phantom.add_argument(
-        "--patients", type=int, default=20, help="training patients, at most 100 (default: %(default)s)"
+        "--patients", type=int, default=20, help="training patients (default: %(default)s, at most 100)"
     )
     phantom.add_argument("--test-patients", type=int, default=5, help="test patients (default: %(default)s)")
     phantom.add_argument("--seed", type=int, default=0, help="default: %(default)s")

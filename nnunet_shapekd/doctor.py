@@ -67,8 +67,8 @@ def _installation() -> Iterator[Finding]:
                 yield Finding(
                     False,
                     f"nnU-Net does not find {name}: {error}",
-                    f"nnUNet_extTrainer={os.environ['nnUNet_extTrainer']!r} must hold {trainers_folder()} and no folder "
-                    'with broken trainers; eval "$(shapekd trainers --export)"',
+                    f"nnUNet_extTrainer={os.environ['nnUNet_extTrainer']!r} must hold {trainers_folder()} and no "
+                    'folder with broken trainers; eval "$(shapekd trainers --export)"',
                 )
                 continue
         where = re.findall(r"Using trainer '\w+' from: (.+)", said.getvalue())

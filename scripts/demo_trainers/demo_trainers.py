@@ -1,0 +1,33 @@
+"""The demo's three networks at one small budget: stock baseline, teacher, student.
+
+Also an example of how to put the method on a trainer of one's own: two mixins, two lines.
+"""
+
+import torch
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
+
+from nnunet_shapekd.training import MeanImage, ShapeKD
+
+
+class nnUNetTrainerDemo(nnUNetTrainerNoMirroring):
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's own signature
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 20
+        self.num_iterations_per_epoch = 30
+        self.num_val_iterations_per_epoch = 5
+        self.save_every = 5
+
+
+class nnUNetTrainerMeanImageDemo(MeanImage, nnUNetTrainerDemo):
+    pass
+
+
+class nnUNetTrainerShapeKDDemo(ShapeKD, nnUNetTrainerDemo):
+    pass

@@ -1,0 +1,149 @@
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import DATASET, ROOT
+
+from nnunet_shapekd import __version__
+from nnunet_shapekd.cli import export_line, main, trainers_folder
+
+
+@pytest.fixture
+def shapekd(planned):
+    return lambda *arguments, **environment: planned.run("shapekd", *arguments, check=False, **environment)
+
+
+@pytest.mark.parametrize("command", [[], ["trainers"], ["doctor"], ["convert"], ["convert", "acdc"], ["phantom"]])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert "usage: shapekd" in capsys.readouterr().out
+
+
+def test_help_and_trainers_import_no_torch():
+    code = (
+        "import contextlib, sys\n"
+        "from nnunet_shapekd.cli import main\n"
+        "main(['trainers'])\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_trainers_folder_holds_the_trainers_and_nothing_is_in_nnunetv2(capsys):
+    assert main(["trainers"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert {"nnUNetTrainerMeanImage.py", "nnUNetTrainerShapeKD.py"} <= {path.name for path in folder.iterdir()}
+    import nnunetv2
+
+    assert not list(Path(nnunetv2.__path__[0]).rglob("*ShapeKD*"))
+
+
+def test_the_bash_line_sets_the_folder_and_keeps_those_already_there(tmp_path):
+    line = export_line("bash", f"/my own/trainers{os.pathsep}{trainers_folder()}")
+    shown = subprocess.run(["bash", "-c", f'{line}; printf %s "$nnUNet_extTrainer"'], capture_output=True, text=True)
+    assert shown.stdout == f"/my own/trainers{os.pathsep}{trainers_folder()}"
+
+
+def test_the_powershell_line_doubles_single_quotes():
+    assert export_line("powershell", "/it's") == f"$env:nnUNet_extTrainer = '/it''s{os.pathsep}{trainers_folder()}'"
+
+
+def test_the_line_says_nothing_of_other_folders_when_there_are_none(capsys, monkeypatch):
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    assert main(["trainers", "--export", "bash"]) == 0
+    assert capsys.readouterr().out == f"export nnUNet_extTrainer={trainers_folder()}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["phantom", "x", "--patients", "0"], "patients must be 1..100, got 0"),
+        (["convert", "acdc", "nowhere"], "nowhere"),
+        (["doctor", "-f", "0"], "-f needs a dataset"),
+        (["doctor", "-d", "27", "-f", "one"], "got 'one'"),
+    ],
+)
+def test_errors_are_readable_without_traceback_and_exit_not_0(shapekd, arguments, message):
+    result = shapekd(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher, shapekd):
+    result = shapekd("doctor", "-d", "27", "-f", "0")
+    assert result.returncode == 0, result.stdout
+    assert "FAIL" not in result.stdout
+    for line in (
+        f"nnU-Net finds nnUNetTrainerShapeKD in {trainers_folder()}",
+        "teacher nnUNetTrainerMeanImage_1epoch, plans tinyPlans, 2d, fold_0",
+        "5 fold(s), no patient in training and validation of one fold",
+        "train folds 0 to 4 only",
+    ):
+        assert line in result.stdout
+
+
+def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(shapekd, tmp_path):
+    unset = shapekd("doctor", nnUNet_extTrainer=None)
+    assert unset.returncode == 1 and "FAIL  nnUNet_extTrainer is not set" in unset.stdout
+    assert '-> eval "$(shapekd trainers --export)"' in unset.stdout
+    wrong = shapekd("doctor", nnUNet_extTrainer=str(tmp_path))
+    assert wrong.returncode == 1 and "FAIL  nnU-Net does not find nnUNetTrainerMeanImage" in wrong.stdout
+
+
+def test_the_doctor_notices_trainers_of_another_copy(shapekd, tmp_path):
+    for path in Path(trainers_folder()).glob("nnUNet*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    result = shapekd("doctor", nnUNet_extTrainer=f"{tmp_path}{os.pathsep}{trainers_folder()}")
+    assert result.returncode == 1 and f"FAIL  nnU-Net finds nnUNetTrainerShapeKD in {tmp_path}" in result.stdout
+
+
+def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, shapekd, tmp_path):
+    missing = shapekd("doctor", nnUNet_results=str(tmp_path / "nowhere"), nnUNet_raw=None)
+    assert missing.returncode == 1
+    assert f"-> mkdir -p {tmp_path / 'nowhere'}" in missing.stdout and "FAIL  nnUNet_raw is not set" in missing.stdout
+    no_teacher = shapekd("doctor", "-d", "27", "-f", "3")
+    assert no_teacher.returncode == 1
+    assert "-> train one: nnUNetv2_train 27 2d 3 -tr nnUNetTrainerMeanImage" in no_teacher.stdout
+    no_dataset = shapekd("doctor", "-d", "99")
+    assert no_dataset.returncode == 1 and "FAIL  dataset 99" in no_dataset.stdout
+
+
+def test_the_doctor_sees_a_patient_on_both_sides(planned, shapekd):
+    path = planned.root / "preprocessed" / DATASET / "splits_final.json"
+    good = path.read_text()
+    splits = json.loads(good)
+    splits[0]["train"].append(splits[0]["val"].pop())
+    path.write_text(json.dumps(splits))
+    try:
+        result = shapekd("doctor", "-d", "27")
+    finally:
+        path.write_text(good)
+    assert result.returncode == 1 and "1 patient(s) on both sides" in result.stdout
+
+
+def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "-w", str(tmp_path), "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*build, "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        metadata = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
+    assert {name.split("/")[0] for name in names} == {"nnunet_shapekd", f"nnunet_shapekd-{__version__}.dist-info"}
+    for module in (
+        "class_mean.py",
+        "trainers/nnUNetTrainerShapeKD.py",
+        "dataset_conversion/acdc.py",
+        "report/curves.py",
+    ):
+        assert f"nnunet_shapekd/{module}" in names
+    assert "License-Expression: Apache-2.0" in metadata and "Requires-Dist: nnunetv2<3,>=2.8" in metadata
+    # every module of the checkout is in the wheel: a forgotten sub-package fails here
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "nnunet_shapekd").rglob("*.py")}
+    assert modules <= set(names)

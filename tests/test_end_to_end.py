@@ -1,0 +1,131 @@
+"""One path through nnU-Net's own commands, each in a fresh process."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from conftest import DATASET, PLANS
+
+STUDENT, TEACHER = "nnUNetTrainerShapeKD_1epoch", "nnUNetTrainerMeanImage_1epoch"
+# stands for an environment that holds only nnunetv2: importing this package fails
+WITHOUT_PACKAGE = "import sys; sys.modules['nnunet_shapekd'] = None\n"
+
+
+def arrays(folder):
+    return {path.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*.nii.gz"))}
+
+
+@pytest.fixture(scope="module")
+def validation_images(planned):
+    """The images of fold 0's validation cases, in a folder of their own."""
+    folder = planned.root / "validation_images"
+    folder.mkdir()
+    splits = json.loads((planned.root / "preprocessed" / DATASET / "splits_final.json").read_text())
+    for case in splits[0]["val"]:
+        shutil.copy(planned.root / "raw" / DATASET / "imagesTr" / f"{case}_0000.nii.gz", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictions(planned, student, validation_images, tmp_path_factory):
+    """The student's predictions of those, made by a bare nnU-Net: without this package, without nnUNet_extTrainer."""
+    bare = tmp_path_factory.mktemp("bare")
+    (bare / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
+    out = planned.root / "predictions"
+    arguments = f"-i {validation_images} -o {out} -d 27 -c 2d -f 0 -tr {STUDENT} -p {PLANS} -device cpu -npp 1 -nps 1"
+    planned.run("nnUNetv2_predict", *arguments.split(), nnUNet_extTrainer=None, PYTHONPATH=str(bare))
+    refused = planned.run("python", "-c", "import nnunet_shapekd", check=False, PYTHONPATH=str(bare))
+    assert refused.returncode != 0  # the stand-in does what it says
+    return out
+
+
+def test_a_bare_nnunet_predicts_the_trainers_own_validation_result_voxel_for_voxel(student, predictions):
+    expected = arrays(student / "validation")
+    found = arrays(predictions)
+    assert found.keys() == expected.keys() and len(found) == 2
+    for name in expected:
+        assert np.array_equal(found[name], expected[name]), name
+        assert len(np.unique(expected[name])) > 1  # one epoch suffices to predict something
+
+
+def test_nnunet_evaluates_the_predictions_to_the_validations_dice(planned, student, predictions):
+    labels = planned.root / "validation_labels"
+    labels.mkdir()
+    for name in arrays(predictions):
+        shutil.copy(planned.root / "raw" / DATASET / "labelsTr" / name, labels)
+    files = f"-djfile {predictions / 'dataset.json'} -pfile {predictions / 'plans.json'} -np 1"
+    planned.run("nnUNetv2_evaluate_folder", str(labels), str(predictions), *files.split())
+    found = json.loads((predictions / "summary.json").read_text())["foreground_mean"]["Dice"]
+    expected = json.loads((student / "validation" / "summary.json").read_text())["foreground_mean"]["Dice"]
+    assert found == pytest.approx(expected) and 0 < found <= 1
+
+
+def test_the_students_file_names_nnunets_own_trainer_and_where_it_comes_from(student, teacher):
+    checkpoint = torch.load(student / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    assert checkpoint["trainer_name"] == "nnUNetTrainer"
+    entry = checkpoint["shapekd"]
+    assert entry["role"] == "student"
+    assert entry["settings"] == {"distillation_weight": 1.0, "temperature": 1.0}
+    assert entry["teacher"]["trainer"] == TEACHER and entry["teacher"]["fold"] == 0 and entry["teacher"]["epoch"] == 1
+    saved = torch.load(teacher / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    assert saved["trainer_name"] == TEACHER
+    assert entry["teacher"]["training_cases"] == saved["shapekd"]["training_cases"]
+
+
+def test_the_teacher_is_in_neither_the_students_weights_nor_its_optimiser(student, teacher):
+    checkpoint = torch.load(student / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    saved = torch.load(teacher / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    assert not [name for name in checkpoint["network_weights"] if "teacher" in name]
+    # one momentum buffer for each of the network's own parameters, which the state dict names twice or thrice
+    assert len(checkpoint["optimizer_state"]["state"]) <= len(checkpoint["network_weights"])
+    wide = checkpoint["network_weights"]["decoder.stages.0.convs.0.conv.weight"].shape[1]
+    narrow = saved["network_weights"]["decoder.stages.0.convs.0.conv.weight"].shape[1]
+    assert wide == 2 * narrow  # the student has skips, its teacher has none
+
+
+def test_the_distillation_loss_is_logged_once_an_epoch_and_drawn(student):
+    log = torch.load(student / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
+    assert len(log["distillation_losses"]) == len(log["train_losses"]) == 1
+    assert log["distillation_losses"][0] > 0
+    text = next(student.glob("training_log_*.txt")).read_text()
+    assert f"distillation_loss {round(log['distillation_losses'][0], 4)}" in text
+    assert (student / "progress_distillation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_leaves_the_plans_and_the_splits_as_they_were(planned, student):
+    raw, preprocessed = planned.root / "raw" / DATASET, planned.root / "preprocessed" / DATASET
+    plans = json.loads((preprocessed / f"{PLANS}.json").read_text())
+    saved = json.loads((student.parent / "plans.json").read_text())
+    saved.pop("continue_training", None)
+    assert plans == saved
+    assert json.loads((preprocessed / "splits_final.json").read_text()) == json.loads(
+        (raw / "splits_final.json").read_text()
+    )
+
+
+def test_the_teachers_log_says_first_that_it_is_no_result(teacher):
+    lines = next(teacher.glob("training_log_*.txt")).read_text().splitlines()
+    banner_end = max(i for i, line in enumerate(lines) if line.startswith("####"))
+    first = next(line for line in lines[banner_end + 1 :] if line.strip())
+    assert "TEACHER" in first and "no result" in first
+
+
+def test_validation_alone_needs_no_teacher(planned, student, teacher):
+    before = (student / "validation" / "summary.json").read_bytes()
+    shutil.rmtree(student / "validation")
+    away = teacher.parent.with_name("away")
+    teacher.parent.rename(away)
+    try:
+        planned.train(STUDENT, "--val")
+        assert json.loads((student / "validation" / "summary.json").read_bytes()) == json.loads(before)
+        planned.train(STUDENT, "--val", "--val_best")
+        refused = planned.train(STUDENT, check=False)
+    finally:
+        away.rename(teacher.parent)
+    assert refused.returncode != 0
+    message = refused.stderr[-1000:]
+    assert f"FileNotFoundError: No teacher for this student: {teacher / 'checkpoint_final.pth'} is missing" in message
+    assert f"nnUNetv2_train 27 2d 0 -tr {TEACHER} -p {PLANS} -device cpu" in message
