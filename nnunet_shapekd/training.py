@@ -145,6 +145,8 @@ class MeanImage(_OnClassMeans):
         super().initialize()
 
     def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
         training_cases, validation_cases = self.do_split()
         self.provenance = {
             "role": "teacher",

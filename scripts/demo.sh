@@ -18,8 +18,12 @@ step() { # step NAME COMMAND...: runs the command once; its output goes to a log
     local name=$1
     shift
     [ -e "$demo/logs/$name.done" ] && return
-    echo "[$((SECONDS - started)) s] $name"
-    "$@" >"$demo/logs/$name.log" 2>&1 || { tail -n 20 "$demo/logs/$name.log"; echo "$name failed; its output: $demo/logs/$name.log"; exit 1; }
+    echo "[$((SECONDS - started)) s] $name (its output: $demo/logs/$name.log)"
+    "$@" >"$demo/logs/$name.log" 2>&1 || {
+        tail -n 20 "$demo/logs/$name.log"
+        echo "$name failed; its whole output: $demo/logs/$name.log" >&2
+        exit 1
+    }
     touch "$demo/logs/$name.done"
 }
 

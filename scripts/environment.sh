@@ -1,12 +1,21 @@
 # Sourced by the other scripts: makes .venv in the checkout once, installs this package into it, and activates it.
-# PYTHON chooses the interpreter (3.10 to 3.13).
+# The variable PYTHON chooses the interpreter (3.10 to 3.13).
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${PYTHON:-}" ] || for PYTHON in python3 python3.13 python3.12 python3.11 python3.10 python; do
-    "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && break
-done
-# a fully installed environment is marked, so that an interrupted installation is taken up again
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; }
+
+if [ -z "${PYTHON:-}" ]; then
+    for PYTHON in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if fits "$PYTHON"; then break; fi
+    done
+fi
+if ! fits "$PYTHON"; then
+    echo "Python 3.10 to 3.13 is needed; $PYTHON is not one. Set PYTHON=/path/to/python and run this again." >&2
+    exit 1
+fi
+# a finished installation is marked, so that an interrupted one is taken up again
 if [ ! -e .venv/installed ] || [ setup.py -nt .venv/installed ]; then
-    echo "Installing into $PWD/.venv with $("$PYTHON" --version) (about three minutes: nnU-Net brings PyTorch)"
+    echo "Installing into $PWD/.venv with $("$PYTHON" --version) (some minutes: nnU-Net brings PyTorch)"
     "$PYTHON" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
     touch .venv/installed

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -129,8 +130,13 @@ def test_the_doctor_sees_a_patient_on_both_sides(planned, shapekd):
 
 
 def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(tmp_path):
-    build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "-w", str(tmp_path), "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*build, "--quiet"], capture_output=True, text=True)
+    checkout = tmp_path / "checkout"  # building leaves folders behind
+    for name in ("nnunet_shapekd", "trainers", "dataset_conversion"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    build = [sys.executable, "-m", "pip", "wheel", str(checkout), "-w", str(tmp_path), "--no-deps"]
+    done = subprocess.run([*build, "--no-build-isolation", "--quiet"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = wheel.namelist()
