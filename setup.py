@@ -12,8 +12,21 @@ setup(
     description="Shape-intensity knowledge distillation (SIKD) as a plugin of nnU-Net v2",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The nnunet_shapekd developers",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+    keywords="nnU-Net segmentation knowledge distillation domain shift medical imaging",
     python_requires=">=3.10,<3.14",
     # trainers/ and dataset_conversion/ are too general as top-level names on a user's machine
     packages=[
@@ -40,6 +53,6 @@ setup(
         "matplotlib>=3.8.4",
         "tqdm>=4.66.1",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.9", "setuptools>=77", "wheel"]},
+    extras_require={"dev": ["pytest>=8", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"]},
     entry_points={"console_scripts": ["shapekd = nnunet_shapekd.cli:main"]},
 )

@@ -233,7 +233,8 @@ def convert_acdc(
     root = Path(root)
     raw = common.environment_folder("nnUNet_raw", raw_folder)
     preprocessed = common.environment_folder("nnUNet_preprocessed", preprocessed_folder)
-    dataset = common.dataset_folder_name(dataset_id, name, raw, preprocessed)
+    results = common.environment_folder("nnUNet_results", None)
+    dataset = common.dataset_folder_name(dataset_id, name, raw, (preprocessed, results))
     processes = common.default_processes() if processes is None else processes
     if processes < 1:
         raise ConversionError(f"--processes: expected 1 or more, got {processes}")

@@ -61,8 +61,11 @@ def environment_folder(variable: str, given: str | Path | None) -> Path | None:
     return Path(value) if value else None
 
 
-def dataset_folder_name(dataset_id: int, name: str, raw: Path | None, preprocessed: Path | None) -> str:
-    """The nnU-Net name of the new dataset, after making sure that its id is free in the raw folder."""
+def dataset_folder_name(dataset_id: int, name: str, raw: Path | None, others: Iterable[Path | None]) -> str:
+    """The nnU-Net name of the new dataset, after making sure that its id is free in the raw folder.
+
+    In nnU-Net's `others` (preprocessed, results) only another name of the same id is in the way.
+    """
     if raw is None:
         raise ConversionError(
             "nnUNet_raw is not set: it names the folder that the dataset is written to. "
@@ -75,11 +78,12 @@ def dataset_folder_name(dataset_id: int, name: str, raw: Path | None, preprocess
     prefix = f"Dataset{dataset_id:03d}"
     for existing in filter(Path.is_dir, sorted(raw.glob(f"{prefix}*"))):
         raise ConversionError(f"{existing} exists already and is left as it is: delete it or choose another id with -d")
-    for existing in sorted(preprocessed.glob(f"{prefix}*")) if preprocessed else []:
-        if existing.name != f"{prefix}_{name}" and existing.is_dir():
-            raise ConversionError(
-                f"{existing} has the same id: nnU-Net refuses an id with two names; choose another id with -d"
-            )
+    for folder in filter(None, others):
+        for existing in sorted(folder.glob(f"{prefix}*")):
+            if existing.name != f"{prefix}_{name}" and existing.is_dir():
+                raise ConversionError(
+                    f"{existing} has the same id: nnU-Net refuses an id with two names; choose another id with -d"
+                )
     return f"{prefix}_{name}"
 
 

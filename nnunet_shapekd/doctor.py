@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunet_shapekd.cli import trainers_folder
+from nnunet_shapekd.cli import export_line, trainers_folder
 
 #: a case of ACDC names its patient and its frame; any other case is a patient of its own
 _PATIENT = re.compile(r"(.+)_frame\d+")
@@ -54,7 +54,7 @@ def _installation() -> Iterator[Finding]:
     ok = (2, 8) <= tuple(int(n) for n in found.split(".")[:2]) < (3, 0)
     yield Finding(ok, f"nnunetv2 {found} in {nnunetv2.__path__[0]}", "" if ok else 'pip install "nnunetv2>=2.8,<3"')
     if "nnUNet_extTrainer" not in os.environ:
-        yield Finding(False, "nnUNet_extTrainer is not set", 'eval "$(shapekd trainers --export)"')
+        yield Finding(False, "nnUNet_extTrainer is not set", _export())
         return
 
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -67,8 +67,8 @@ def _installation() -> Iterator[Finding]:
                 yield Finding(
                     False,
                     f"nnU-Net does not find {name}: {error}",
-                    f"nnUNet_extTrainer={os.environ['nnUNet_extTrainer']!r} must hold {trainers_folder()} and no "
-                    'folder with broken trainers; eval "$(shapekd trainers --export)"',
+                    f"nnUNet_extTrainer={os.environ['nnUNet_extTrainer']!r} must hold this package's folder, and none "
+                    f"with broken trainers: {_export()}",
                 )
                 continue
         where = re.findall(r"Using trainer '\w+' from: (.+)", said.getvalue())
@@ -81,13 +81,17 @@ def _installation() -> Iterator[Finding]:
         )
 
 
+def _export() -> str:
+    return export_line("powershell" if os.name == "nt" else "bash", os.environ.get("nnUNet_extTrainer"))
+
+
 def _environment() -> Iterator[Finding]:
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         value = os.environ.get(name)
         if value is None:
             yield Finding(False, f"{name} is not set", f"export {name}=/path/to/{name}")
         elif not Path(value).is_dir():
-            yield Finding(False, f"{name}={value} is no folder", f"mkdir -p {value}")
+            yield Finding(False, f"{name}={value} is no folder", f"make that folder, or set {name} to an existing one")
         else:
             yield Finding(True, f"{name}={value}")
 
@@ -100,8 +104,8 @@ def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdecimal() else dataset)
-        except RuntimeError as error:
-            yield Finding(False, f"dataset {dataset}: {error}", "shapekd convert acdc ACDC_FOLDER -d 27")
+        except (RuntimeError, ValueError, AssertionError) as error:
+            yield Finding(False, f"dataset {dataset}: {error}", "give the id or name of a dataset in those folders")
             return
     yield from _splits(name)
     yield from _teachers(name, fold)
@@ -118,8 +122,14 @@ def _splits(name: str) -> Iterator[Finding]:
             f"write one into {preprocessed.parent}, or convert the dataset with shapekd convert",
         )
         return
-    splits = json.loads(path.read_text(encoding="utf-8"))
-    torn = sorted({p for split in splits for p in _patients(split["train"]) & _patients(split["val"])})
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        torn = sorted({p for split in splits for p in _patients(split["train"]) & _patients(split["val"])})
+    except (ValueError, TypeError, KeyError) as error:
+        splits = []
+        yield Finding(False, f"{path} is no list of folds with train and val cases ({error})", "make it anew")
+    if not splits:
+        return
     text = f"{path}: {len(splits)} fold(s)"
     if torn:
         yield Finding(
@@ -144,10 +154,11 @@ def _teachers(name: str, fold: str | None) -> Iterator[Finding]:
     results = Path(os.environ["nnUNet_results"], name)
     found = sorted(results.glob(f"*MeanImage*__*__*/fold_{'*' if fold is None else fold}/checkpoint_final.pth"))
     for path in found:
-        trainer, plans, configuration = path.parent.parent.name.split("__")
+        trainer, rest = path.parent.parent.name.split("__", 1)
+        plans, configuration = rest.rsplit("__", 1)
         yield Finding(True, f"teacher {trainer}, plans {plans}, {configuration}, {path.parent.name}")
     if not found:
-        which = "no fold" if fold is None else f"fold {fold}"
+        which = "no fold has" if fold is None else f"fold {fold} does not have"
         command = f"nnUNetv2_train {int(name[7:10])} 2d {fold or 0} -tr nnUNetTrainerMeanImage"
         # a dataset without any teacher yet is no fault, unless one was asked for
-        yield Finding(fold is None, f"{name}: {which} has a finished teacher yet", f"train one: {command}")
+        yield Finding(fold is None, f"{name}: {which} a finished teacher", f"train one, for example: {command}")

@@ -333,13 +333,13 @@ def write_phantom(
     """
     if not 1 <= patients < FIRST_TEST_PATIENT:
         raise ValueError(f"patients must be 1..{FIRST_TEST_PATIENT - 1}, got {patients}")
-    if not 0 <= test_patients <= 999 - FIRST_TEST_PATIENT + 1:
+    if not 0 <= test_patients <= 1000 - FIRST_TEST_PATIENT:
         raise ValueError(f"test_patients must be 0..{1000 - FIRST_TEST_PATIENT}, got {test_patients}")
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}")
     if scanner not in SCANNERS:
         raise ValueError(f"scanner must be one of {', '.join(sorted(SCANNERS))}, got {scanner!r}")
-    out = Path(out)
+    out = Path(out).resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: delete it or name another folder for out")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable
+import pickle
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,13 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 #: What a teacher's checkpoint may hold beside tensors and plain Python values: the numpy scalars of nnU-Net's logging.
 #: numpy 1 and 2 keep their reconstructing function in differently named modules, so a file may ask for either name.
 _ALLOWED_GLOBALS = [
     np.dtype,
-    np.ndarray,
     type(np.dtype(np.float16)),
     type(np.dtype(np.float32)),
     type(np.dtype(np.float64)),
@@ -69,11 +72,18 @@ def read_teacher_checkpoint(path: Path, command: str) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors for a bad file
+    except pickle.UnpicklingError as error:
+        # torch's own message starts by advising to load the file without this protection
+        forbidden = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
         raise ValueError(
-            f"The teacher {path} cannot be read: it is truncated, or holds something other than weights and plain "
-            f"values ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}). "
-            f"Delete it and train the teacher again:\n    {command}"
+            f"The teacher {path} holds something other than weights and plain values"
+            f"{f' ({forbidden[1]})' if forbidden else ''} and was not loaded: a checkpoint can run code. If you do not "
+            f"know where it comes from, delete it. Train the teacher again:\n    {command}"
+        ) from None
+    except Exception as error:  # torch raises zip, runtime, key and end-of-file errors for a damaged file
+        raise ValueError(
+            f"The teacher {path} cannot be read, it is damaged or truncated ({type(error).__name__}). Delete it and "
+            f"train the teacher again:\n    {command}"
         ) from error
     entry = checkpoint.get("shapekd") if isinstance(checkpoint, dict) else None
     if not isinstance(entry, dict) or entry.get("role") != "teacher":
@@ -86,34 +96,63 @@ def read_teacher_checkpoint(path: Path, command: str) -> dict[str, Any]:
     return checkpoint
 
 
-def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, command: str) -> None:
+def _fingerprint(plans: dict, configuration_name: str, dataset: dict, deep_supervision: bool) -> dict[str, str]:
+    """What teacher and student must have in common, each value as JSON (in which even NaN equals itself)."""
+    fingerprint = {
+        "dataset": plans["dataset_name"],
+        "labels": dataset["labels"],
+        "channels": dataset.get("channel_names") or dataset.get("modality"),
+        "plans": plans["plans_name"],
+        "intensity properties": plans.get("foreground_intensity_properties_per_channel"),
+        "configuration": configuration_name,
+        "deep supervision": deep_supervision,
+    }
+    # the manager follows "inherits_from"
+    configuration = PlansManager(plans).get_configuration(configuration_name).configuration
+    for key in ("data_identifier", "spacing", "patch_size", "normalization_schemes", "use_mask_for_norm"):
+        fingerprint[key] = configuration.get(key)
+    return {what: json.dumps(value) for what, value in fingerprint.items()}
+
+
+def check_teacher_fits(
+    checkpoint: dict[str, Any],
+    path: Path,
+    student: nnUNetTrainer,
+    split: tuple[Sequence[str], Sequence[str]],
+    command: str,
+) -> None:
     """Compare a teacher's checkpoint with the student that wants to learn from it.
+
+    Args:
+        checkpoint: from :func:`read_teacher_checkpoint`.
+        path: its file, for the error messages.
+        student: the student's trainer.
+        split: the student's training and validation cases.
+        command: what trains the right teacher, for the error messages.
 
     Raises:
         ValueError: naming all differences, if the two were not trained on the same preprocessed data, or if the teacher
             was trained on cases on which the student will be validated.
     """
-    theirs = checkpoint["init_args"]
-    plans = student.plans_manager.plans
-    name = student.configuration_name
-    pairs = [
-        ("dataset", theirs["plans"]["dataset_name"], plans["dataset_name"]),
-        ("labels", theirs["dataset_json"]["labels"], student.dataset_json["labels"]),
-        ("plans", theirs["plans"]["plans_name"], plans["plans_name"]),
-        ("configuration", theirs["configuration"], name),
-        ("deep supervision", checkpoint["shapekd"]["deep_supervision"], student.enable_deep_supervision),
-    ]
-    their_configuration = theirs["plans"]["configurations"].get(name, {})
-    for key in ("data_identifier", "spacing", "patch_size", "normalization_schemes"):
-        pairs.append((key, their_configuration.get(key), plans["configurations"][name].get(key)))
-    differences = [f"{what}: teacher {a}, student {b}" for what, a, b in pairs if a != b]
+    init_args = checkpoint["init_args"]
+    theirs = _fingerprint(
+        init_args["plans"],
+        init_args["configuration"],
+        init_args["dataset_json"],
+        checkpoint["shapekd"]["deep_supervision"],
+    )
+    own = _fingerprint(
+        student.plans_manager.plans, student.configuration_name, student.dataset_json, student.enable_deep_supervision
+    )
+    differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
     if differences:
         raise ValueError(
             f"The teacher {path} does not fit this student:\n    " + "\n    ".join(differences) + "\n"
-            f"Were the plans made anew since? Delete the teacher's folder and train it again:\n    {command}"
+            f"Delete the teacher's folder and train it again with the student's dataset, plans and trainer variant:\n"
+            f"    {command}"
         )
 
-    training_cases, validation_cases = student.do_split()
+    training_cases, validation_cases = split
     # fold "all" validates on its own training cases; what counts is what the student would not have seen by itself
     unseen = set(validation_cases) - set(training_cases)
     leaked = sorted(unseen & set(checkpoint["shapekd"]["training_cases"]))
@@ -126,8 +165,14 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
         )
 
 
-def freeze(teacher: nn.Module, weights: dict[str, torch.Tensor], device: torch.device) -> nn.Module:
+def freeze(teacher: nn.Module, weights: dict[str, torch.Tensor], path: Path, command: str) -> nn.Module:
     """Load ``weights`` and make the network a constant: evaluation mode, no gradients.
+
+    Args:
+        teacher: the network as the teacher's trainer builds it from the student's plans.
+        weights: what was read from ``path``.
+        path: the teacher's checkpoint, for the error message.
+        command: what trains the right teacher, for the error message.
 
     Raises:
         ValueError: if the weights do not belong to this architecture.
@@ -136,10 +181,11 @@ def freeze(teacher: nn.Module, weights: dict[str, torch.Tensor], device: torch.d
         teacher.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            f"The teacher's weights do not fit the network its trainer builds from these plans. Were the plans or the "
-            f"trainer changed since it was trained? torch says: {error}"
+            f"The weights of the teacher {path} do not fit the network its trainer builds from these plans. If the "
+            f"plans or the trainer were changed since, delete the teacher's folder and train it again:\n    {command}\n"
+            f"{error}"
         ) from error
-    return teacher.to(device).eval().requires_grad_(False)
+    return teacher.eval().requires_grad_(False)
 
 
 def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
@@ -163,8 +209,10 @@ def write_atomically(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -
     os.replace(temporary, path)
 
 
-def nnunet_trainer_name(classes: Iterable[type]) -> str:
-    """Of a trainer's classes (method resolution order), the first of nnU-Net's own that builds the network."""
-    return next(
-        c.__name__ for c in classes if c.__module__.startswith("nnunetv2.") and "build_network_architecture" in vars(c)
-    )
+def network_builder_name(trainer: type) -> str:
+    """The trainer to name in a checkpoint, so that as bare an nnU-Net as possible can rebuild the network.
+
+    That is the class of nnU-Net's own that builds ``trainer``'s network; if a user's class builds it, ``trainer``.
+    """
+    builder = next(c for c in trainer.__mro__ if "build_network_architecture" in vars(c))
+    return builder.__name__ if builder.__module__.startswith("nnunetv2.") else trainer.__name__

@@ -10,8 +10,9 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
+from batchgenerators.utilities.file_and_folder_operations import join, load_json
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.helpers import dummy_context
@@ -25,7 +26,7 @@ from nnunet_shapekd.skipless_unet import without_skips
 from nnunet_shapekd.teacher import (
     check_teacher_fits,
     freeze,
-    nnunet_trainer_name,
+    network_builder_name,
     read_teacher_checkpoint,
     teacher_checkpoint_path,
     training_command,
@@ -82,16 +83,17 @@ class _OnClassMeans:
         For such a fold nnU-Net falls back to a random split by case, which puts two images of one patient on both
         sides.
         """
-        splits = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
-        if self.fold != "all" and splits.is_file():
-            folds = len(load_json(splits))
-            if self.fold >= folds:
+        split = super().do_split()  # makes the file where there is none yet
+        if self.fold != "all":
+            path = join(self.preprocessed_dataset_folder_base, "splits_final.json")
+            folds = len(load_json(path))
+            if not 0 <= self.fold < folds:
                 raise ValueError(
-                    f"There is no fold {self.fold} in {splits}, which holds {folds} fold(s), 0 to {folds - 1}. nnU-Net "
+                    f"There is no fold {self.fold} in {path}, which holds {folds} fold(s), 0 to {folds - 1}. nnU-Net "
                     "would make a random split by case, which can put images of one patient into training and "
                     "validation. Use one of those folds, or add yours to the file."
                 )
-        return super().do_split()
+        return split
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it."""
@@ -107,8 +109,14 @@ class _OnClassMeans:
         write_atomically(checkpoint, filename)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        # mmap: of the file only this entry is read. nnU-Net itself unpickles it freely, too: a run's own files.
+        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False, mmap=True)
+        if "shapekd" not in checkpoint:
+            raise ValueError(
+                f"{filename_or_checkpoint} was not written by {type(self).__name__}. Move {self.output_folder} away "
+                "and train anew without --c."
+            )
         super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
         self.provenance = checkpoint["shapekd"]
 
     def _trainer_name_for_prediction(self) -> str:
@@ -147,15 +155,25 @@ class MeanImage(_OnClassMeans):
     def on_train_start(self) -> None:
         if not self.was_initialized:
             self.initialize()
-        training_cases, validation_cases = self.do_split()
+        if self.current_epoch < self.num_epochs:  # --c after the last epoch only validates: nothing new to record
+            self._record_split()
+        super().on_train_start()
+
+    def _record_split(self) -> None:
+        # str: nnU-Net's freshly made split holds numpy strings, which a student would not load
+        training_cases, validation_cases = (sorted(map(str, cases)) for cases in self.do_split())
+        if self.current_epoch > 0 and self.provenance["training_cases"] != training_cases:
+            raise ValueError(
+                "This teacher's training began with another split of the cases. Bring that splits_final.json back to "
+                f"continue {self.output_folder}, or move that folder away and start anew without --c."
+            )
         self.provenance = {
             "role": "teacher",
             "package_version": __version__,
             "deep_supervision": self.enable_deep_supervision,
-            "training_cases": sorted(training_cases),
-            "validation_cases": sorted(validation_cases),
+            "training_cases": training_cases,
+            "validation_cases": validation_cases,
         }
-        super().on_train_start()
 
     def train_step(self, batch: dict) -> dict:
         return super().train_step(self._with_teacher_input(batch))
@@ -185,8 +203,8 @@ def _teacher_input_dataset(dataset_class: type, trainer: MeanImage) -> type:
     class TeacherInputDataset(dataset_class):
         def load_case(self, identifier):
             data, seg, seg_prev, properties = super().load_case(identifier)
-            image = torch.from_numpy(data[:].copy())  # (c, z, x, y); 2d predicts slice by slice along z
-            target = torch.from_numpy(seg[:1].copy())  # (1, z, x, y)
+            image = torch.from_numpy(np.array(data[:]))  # (c, z, x, y); 2d predicts slice by slice along z
+            target = torch.from_numpy(np.array(seg[:1]))  # (1, z, x, y)
             if slice_by_slice:
                 result = trainer.teacher_input(image.transpose(0, 1), target.transpose(0, 1)).transpose(0, 1)
             else:
@@ -202,8 +220,7 @@ class ShapeKD(_OnClassMeans):
     The loss is ``L_seg + distillation_weight * L_KD``, where ``L_KD`` compares the student on the image with the
     teacher on the class-mean image of the same augmented sample. Prediction needs neither teacher nor this package.
 
-    Weight 1 and temperature 1 are provisional: one run of a prototype gained across datasets and lost inside with
-    them.
+    Weight 1 and temperature 1 are provisional: they have not been chosen by an experiment yet.
     """
 
     #: factor of the distillation term, at least 0
@@ -233,6 +250,7 @@ class ShapeKD(_OnClassMeans):
         super().on_train_start()
 
     def _load_teacher(self) -> None:
+        split = self.do_split()
         trainer = self._teacher_trainer_name()
         command = training_command(self, trainer)
         path = teacher_checkpoint_path(
@@ -243,7 +261,7 @@ class ShapeKD(_OnClassMeans):
             self.fold,
         )
         checkpoint = read_teacher_checkpoint(path, command)
-        check_teacher_fits(checkpoint, path, self, command)
+        check_teacher_fits(checkpoint, path, self, split, command)
         with torch.random.fork_rng(devices=[]):  # the teacher's discarded initial weights draw no random numbers
             network = recursive_find_trainer_class_by_name(checkpoint["trainer_name"]).build_network_architecture(
                 self.plans_manager,
@@ -252,7 +270,7 @@ class ShapeKD(_OnClassMeans):
                 self.label_manager.num_segmentation_heads,
                 self.enable_deep_supervision,
             )
-        self.teacher = freeze(network, checkpoint["network_weights"], self.device)
+        self.teacher = freeze(network, checkpoint["network_weights"], path, command).to(self.device)
 
         provenance = {
             "role": "student",
@@ -313,12 +331,12 @@ class ShapeKD(_OnClassMeans):
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
-        loss = torch.tensor(collate_outputs(train_outputs)["distillation_loss"]).double().mean()
+        losses = collate_outputs(train_outputs)["distillation_loss"]
         if self.is_ddp:
-            loss = loss.to(self.device, torch.float32)
-            distributed.all_reduce(loss)
-            loss /= distributed.get_world_size()
-        self.logger.log("distillation_losses", loss.item(), self.current_epoch)
+            of_all_ranks = [None] * distributed.get_world_size()
+            distributed.all_gather_object(of_all_ranks, losses)
+            losses = np.vstack(of_all_ranks)
+        self.logger.log("distillation_losses", float(np.mean(losses)), self.current_epoch)
 
     def on_epoch_end(self) -> None:
         self.print_to_log_file("distillation_loss", round(self.logger.get_value("distillation_losses", step=-1), 4))
@@ -336,4 +354,4 @@ class ShapeKD(_OnClassMeans):
 
     def _trainer_name_for_prediction(self) -> str:
         # the student's network is nnU-Net's own, so its file says so and opens where this package is not installed
-        return nnunet_trainer_name(type(self).__mro__)
+        return network_builder_name(type(self))

@@ -4,7 +4,7 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
-demo=${DEMO_FOLDER:-$PWD/demo}
+demo=$PWD/demo
 export nnUNet_raw=$demo/raw nnUNet_preprocessed=$demo/preprocessed nnUNet_results=$demo/results
 nnUNet_extTrainer="$(shapekd trainers):$PWD/scripts/demo_trainers"
 export nnUNet_extTrainer
@@ -13,6 +13,7 @@ export nnUNet_n_proc_DA=2 nnUNet_def_n_proc=2 nnUNet_compile=f OMP_NUM_THREADS=1
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results" "$demo/logs"
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 started=$SECONDS
+echo "Everything is written below $demo; delete that folder to start anew."
 
 step() { # step NAME COMMAND...: runs the command once; its output goes to a log
     local name=$1
@@ -27,7 +28,7 @@ step() { # step NAME COMMAND...: runs the command once; its output goes to a log
     touch "$demo/logs/$name.done"
 }
 
-phantom() { rm -rf "$demo/phantom_$1" && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 6; }
+phantom() { rm -rf "$demo/phantom_$1" "$demo/.phantom_$1"-* && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 6; }
 
 convert() { [ -d "$nnUNet_raw/Dataset$(printf %03d "$1")_$2" ] || shapekd convert acdc "$demo/phantom_$3" -d "$1" --name "$2"; }
 

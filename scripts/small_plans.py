@@ -20,10 +20,13 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", required=True, help="feature maps of each stage")
     args = parser.parse_args()
 
-    folders = sorted(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{args.d:03d}_*"))
-    if not folders:
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    if not preprocessed:
+        parser.error("nnUNet_preprocessed is not set")
+    found = sorted(Path(preprocessed).glob(f"Dataset{args.d:03d}_*/nnUNetPlans.json"))
+    if not found:
         parser.error(f"dataset {args.d} is not planned: nnUNetv2_plan_and_preprocess -d {args.d} -c 2d")
-    plans = json.loads((folders[0] / "nnUNetPlans.json").read_text())
+    plans = json.loads(found[0].read_text())
     plans["plans_name"] = args.name
     configuration = plans["configurations"]["2d"]
     configuration["patch_size"] = args.patch
@@ -39,7 +42,7 @@ def main() -> None:
     network["n_conv_per_stage_decoder"] = network["n_conv_per_stage_decoder"][: n_stages - 1]
     if any(size % 2 ** (n_stages - 1) for size in args.patch):
         parser.error(f"{n_stages} stages need a patch divisible by {2 ** (n_stages - 1)}; got {args.patch}")
-    (folders[0] / f"{args.name}.json").write_text(json.dumps(plans, indent=4) + "\n")
+    found[0].with_name(f"{args.name}.json").write_text(json.dumps(plans, indent=4) + "\n")
 
 
 if __name__ == "__main__":

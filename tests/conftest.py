@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ class Workspace:
     """nnU-Net's folders below one root, and the environment that names them."""
 
     root: Path
+    #: path -> bytes of plans, dataset.json and splits as planning left them
+    planned_files: dict[Path, bytes] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,6 +75,8 @@ def planned(tmp_path_factory) -> Workspace:
     workspace.run("nnUNetv2_plan_and_preprocess", *arguments.split(), nnUNet_n_proc_DA="1")
     small_plans = f"-d 27 --name {PLANS} --patch 64 64 --batch 4 --features 8 16 24"
     workspace.run("python", str(ROOT / "scripts" / "small_plans.py"), *small_plans.split())
+    for path in (workspace.root / "preprocessed" / DATASET).glob("*.json"):
+        workspace.planned_files[path] = path.read_bytes()
     return workspace
 
 

@@ -66,7 +66,8 @@ def test_the_line_says_nothing_of_other_folders_when_there_are_none(capsys, monk
     ("arguments", "message"),
     [
         (["phantom", "x", "--patients", "0"], "patients must be 1..100, got 0"),
-        (["convert", "acdc", "nowhere"], "nowhere"),
+        (["convert", "acdc", "nowhere", "-d", "28"], "nowhere"),
+        (["convert", "acdc", "phantom"], "Dataset027_ACDC exists already"),
         (["doctor", "-f", "0"], "-f needs a dataset"),
         (["doctor", "-d", "27", "-f", "one"], "got 'one'"),
     ],
@@ -93,7 +94,7 @@ def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher,
 def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(shapekd, tmp_path):
     unset = shapekd("doctor", nnUNet_extTrainer=None)
     assert unset.returncode == 1 and "FAIL  nnUNet_extTrainer is not set" in unset.stdout
-    assert '-> eval "$(shapekd trainers --export)"' in unset.stdout
+    assert f"-> export nnUNet_extTrainer={trainers_folder()}" in unset.stdout
     wrong = shapekd("doctor", nnUNet_extTrainer=str(tmp_path))
     assert wrong.returncode == 1 and "FAIL  nnU-Net does not find nnUNetTrainerMeanImage" in wrong.stdout
 
@@ -108,12 +109,15 @@ def test_the_doctor_notices_trainers_of_another_copy(shapekd, tmp_path):
 def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, shapekd, tmp_path):
     missing = shapekd("doctor", nnUNet_results=str(tmp_path / "nowhere"), nnUNet_raw=None)
     assert missing.returncode == 1
-    assert f"-> mkdir -p {tmp_path / 'nowhere'}" in missing.stdout and "FAIL  nnUNet_raw is not set" in missing.stdout
+    assert f"FAIL  nnUNet_results={tmp_path / 'nowhere'} is no folder" in missing.stdout
+    assert "FAIL  nnUNet_raw is not set" in missing.stdout
     no_teacher = shapekd("doctor", "-d", "27", "-f", "3")
     assert no_teacher.returncode == 1
-    assert "-> train one: nnUNetv2_train 27 2d 3 -tr nnUNetTrainerMeanImage" in no_teacher.stdout
-    no_dataset = shapekd("doctor", "-d", "99")
-    assert no_dataset.returncode == 1 and "FAIL  dataset 99" in no_dataset.stdout
+    assert "FAIL  Dataset027_ACDC: fold 3 does not have a finished teacher" in no_teacher.stdout
+    assert "-> train one, for example: nnUNetv2_train 27 2d 3 -tr nnUNetTrainerMeanImage" in no_teacher.stdout
+    for name in ("99", "Dataset_foo", "ACDC"):
+        no_dataset = shapekd("doctor", "-d", name)
+        assert no_dataset.returncode == 1 and f"FAIL  dataset {name}" in no_dataset.stdout
 
 
 def test_the_doctor_sees_a_patient_on_both_sides(planned, shapekd):
@@ -121,12 +125,15 @@ def test_the_doctor_sees_a_patient_on_both_sides(planned, shapekd):
     good = path.read_text()
     splits = json.loads(good)
     splits[0]["train"].append(splits[0]["val"].pop())
-    path.write_text(json.dumps(splits))
     try:
-        result = shapekd("doctor", "-d", "27")
+        path.write_text(json.dumps(splits))
+        torn = shapekd("doctor", "-d", "27")
+        path.write_text('[{"train": []}]')
+        broken = shapekd("doctor", "-d", "27")
     finally:
         path.write_text(good)
-    assert result.returncode == 1 and "1 patient(s) on both sides" in result.stdout
+    assert torn.returncode == 1 and "1 patient(s) on both sides" in torn.stdout
+    assert broken.returncode == 1 and f"FAIL  {path} is no list of folds" in broken.stdout
 
 
 def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(tmp_path):

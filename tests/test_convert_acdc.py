@@ -24,7 +24,8 @@ from nnunet_shapekd.dataset_conversion.acdc import convert_acdc, main
 from nnunet_shapekd.dataset_conversion.common import ConversionError, folds_by_patient
 
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
-REAL_DATA = Path(__file__).parents[2] / "shared/data/acdc"
+# a folder with training/ as in the ACDC download, and split/train.json and val.json
+REAL_DATA = Path(os.environ.get("SHAPEKD_ACDC", Path(__file__).parents[2] / "shared/data/acdc"))
 MODULE = "nnunet_shapekd.dataset_conversion.acdc"
 
 

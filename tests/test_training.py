@@ -4,7 +4,10 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import DATASET, PLANS
@@ -12,11 +15,14 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
+    nnUNetTrainerNoDeepSupervision,
+)
 
 from nnunet_shapekd import teacher as teacher_module
 from nnunet_shapekd.class_mean import class_mean_image
 from nnunet_shapekd.skipless_unet import SkiplessUNetDecoder
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.training import MeanImage, ShapeKD, _teacher_input_dataset
 
 STUDENT, TEACHER = "nnUNetTrainerShapeKD_1epoch", "nnUNetTrainerMeanImage_1epoch"
 LENGTHS = {"": 1000, "_1epoch": 1} | {f"_{n}epochs": n for n in (5, 10, 20, 50, 100, 250, 500)}
@@ -122,7 +128,67 @@ def test_the_mixins_work_over_nnunets_variants_with_an_architecture_of_their_own
     network = Teacher.build_network_architecture(*arguments)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.decoder.modules())
     assert isinstance(network.decoder, SkiplessUNetDecoder)
-    assert teacher_module.nnunet_trainer_name(Student.__mro__) == "nnUNetTrainerBN"
+    assert teacher_module.network_builder_name(Student) == "nnUNetTrainerBN"
+
+
+def test_a_student_over_a_users_own_architecture_keeps_its_name_in_the_checkpoint():
+    class Own(nnUNetTrainer):
+        @staticmethod
+        def build_network_architecture(*args, **kwargs):
+            raise NotImplementedError
+
+    class OwnStudent(ShapeKD, Own):
+        pass
+
+    assert teacher_module.network_builder_name(OwnStudent) == "OwnStudent"
+    assert teacher_module.network_builder_name(type("S", (ShapeKD, nnUNetTrainer), {})) == "nnUNetTrainer"
+
+
+def test_both_work_without_deep_supervision(nnunet_environment):
+    class Teacher(MeanImage, nnUNetTrainerNoDeepSupervision):
+        pass
+
+    class Student(ShapeKD, nnUNetTrainerNoDeepSupervision):
+        pass
+
+    for trainer_class in (Teacher, Student):
+        stock = make("nnUNetTrainer")
+        plans = {**stock.plans_manager.plans, "continue_training": False}
+        trainer = trainer_class(plans, "2d", 0, stock.dataset_json, torch.device("cpu"))
+        trainer.initialize()
+        trainer.teacher = lambda x: torch.zeros(x.shape[0], 4, *x.shape[2:])
+        batch = batch_of(stock)
+        batch["target"] = batch["target"][0]
+        result = trainer.train_step(batch)
+        assert np.isfinite(result["loss"])
+    assert result["distillation_loss"] > 0
+
+
+def test_the_ignore_label_is_a_region_for_the_teacher_and_out_of_the_distillation(nnunet_environment):
+    stock = make("nnUNetTrainer")
+    dataset = {**stock.dataset_json, "labels": {**stock.dataset_json["labels"], "ignore": 4}}
+    plans = {**stock.plans_manager.plans, "continue_training": False}
+    trainer = type(make(STUDENT))(plans, "2d", 0, dataset, torch.device("cpu"))
+    trainer.initialize()
+    batch, seen = batch_of(trainer), []
+    for target in batch["target"]:
+        target[..., : target.shape[-1] // 2] = 4
+
+    def teacher(x):
+        """Agrees with the student but for the ignored half, where its logits are wild."""
+        seen.append(x)
+        with torch.no_grad():
+            output = [y.clone() for y in trainer.network(batch["data"])]
+        for y in output:
+            y[:, 0, ..., : y.shape[-1] // 2] = 1e4
+        return output
+
+    trainer.teacher = teacher
+    result = trainer.train_step(batch)
+    assert result["distillation_loss"] == pytest.approx(0, abs=1e-6)
+    half = seen[0].shape[-1] // 2
+    for sample, image in zip(seen[0], batch["data"], strict=True):
+        torch.testing.assert_close(sample[..., :half], image[..., :half].mean().expand_as(sample[..., :half]))
 
 
 def test_the_teacher_is_frozen_on_the_side_and_a_step_changes_only_the_student(ready):
@@ -224,6 +290,25 @@ def test_the_teachers_final_validation_sees_the_mean_of_each_slice(nnunet_enviro
                     assert image[0, z][region] == pytest.approx(original[0, z][region].mean(), abs=1e-4)
 
 
+def test_in_3d_the_teachers_final_validation_sees_means_over_the_volume():
+    image = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    labels = np.zeros((1, 3, 4, 5), dtype=np.int16)
+    labels[0, :, 1:3, 1:3] = 1
+
+    class Cases:
+        def load_case(self, identifier):
+            return image, labels, None, {}
+
+    trainer = SimpleNamespace(
+        configuration_manager=SimpleNamespace(patch_size=[2, 4, 4]), teacher_input=class_mean_image
+    )
+    result = _teacher_input_dataset(Cases, trainer)().load_case("case")[0]
+    for channel in range(2):
+        for label in (0, 1):
+            region = labels[0] == label
+            assert result[channel][region] == pytest.approx(image[channel][region].mean(), abs=1e-6)
+
+
 def test_a_missing_teacher_is_named_with_the_command_before_the_loaders_start(
     nnunet_environment, loaders_must_not_start
 ):
@@ -261,7 +346,7 @@ def widen(checkpoint):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_labels, r"does not fit(?s:.)*labels: teacher \{'background': 0, 'liver': 1\}"),
+        (change_labels, r'does not fit(?s:.)*labels: teacher \{"background": 0, "liver": 1\}'),
         (change_spacing, r"does not fit(?s:.)*spacing: teacher \[9.0, 9.0\]"),
         (leak_a_validation_case, "trained on 1 of the cases this student is validated on"),
         (widen, "do not fit the network(?s:.)*seg_layers"),
@@ -272,8 +357,10 @@ def test_an_unfit_teacher_is_refused_with_its_reason(
     nnunet_environment, teacher_file, loaders_must_not_start, change, message
 ):
     edit(teacher_file, change)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         make(STUDENT).run_training()
+    assert str(teacher_file) in str(error.value)
+    assert f"nnUNetv2_train 27 2d 0 -tr {TEACHER} -p {PLANS} -device cpu" in str(error.value)
 
 
 def test_a_students_checkpoint_is_no_teacher(nnunet_environment, teacher_file, student, loaders_must_not_start):
@@ -284,7 +371,7 @@ def test_a_students_checkpoint_is_no_teacher(nnunet_environment, teacher_file, s
 
 def test_a_truncated_teacher_is_refused(nnunet_environment, teacher_file, loaders_must_not_start):
     teacher_file.write_bytes(teacher_file.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=f"cannot be read(?s:.)*nnUNetv2_train 27 2d 0 -tr {TEACHER}"):
+    with pytest.raises(ValueError, match=f"damaged or truncated(?s:.)*nnUNetv2_train 27 2d 0 -tr {TEACHER}"):
         make(STUDENT).run_training()
 
 
@@ -301,22 +388,78 @@ def test_a_checkpoint_that_would_run_code_does_not_run_it(
 ):
     attack = Malicious(tmp_path / "it_ran")
     edit(teacher_file, lambda checkpoint: checkpoint.update(extra=attack))
-    with pytest.raises(ValueError, match="something other than weights and plain values"):
+    with pytest.raises(ValueError, match=r"other than weights and plain values \(posix.mkdir\)") as error:
         make(STUDENT).run_training()
     assert not attack.path.exists()
+    assert "weights_only" not in str(error.value)  # torch's own message advises to switch the protection off
     pickle.loads(pickle.dumps(attack))  # the attack works where nothing stops it
     assert attack.path.exists()
 
 
 def test_a_fold_the_split_file_does_not_have_is_refused(nnunet_environment, loaders_must_not_start):
-    for name in (TEACHER, STUDENT):
-        with pytest.raises(ValueError, match=r"no fold 5 in .*splits_final.json, which holds 5 fold\(s\), 0 to 4"):
-            make(name, fold=5).do_split()
+    for name, fold in ((TEACHER, 5), (STUDENT, 5), (STUDENT, -1)):
+        with pytest.raises(
+            ValueError, match=rf"no fold {fold} in .*splits_final.json, which holds 5 fold\(s\), 0 to 4"
+        ):
+            make(name, fold=fold).run_training()
 
 
-def test_fold_all_needs_no_split_and_leaks_nothing_it_would_not_see_anyway(nnunet_environment):
-    training, validation = make(STUDENT, fold="all").do_split()
-    assert sorted(training) == sorted(validation) and len(training) == 10
+def test_fold_all_leaks_nothing_into_a_validation_on_the_training_cases(nnunet_environment, teacher):
+    student = make(STUDENT, fold="all")
+    split = student.do_split()
+    assert sorted(split[0]) == sorted(split[1]) and len(split[0]) == 10
+    path = teacher / "checkpoint_final.pth"
+    checkpoint = teacher_module.read_teacher_checkpoint(path, "command")
+    checkpoint["shapekd"]["training_cases"] = sorted(split[0])
+    teacher_module.check_teacher_fits(checkpoint, path, student, split, "command")
+    with pytest.raises(ValueError, match="trained on 1 of the cases"):
+        teacher_module.check_teacher_fits(checkpoint, path, student, (split[0][1:], split[0][:1]), "command")
+
+
+def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path):
+    splits = nnunet_environment.root / "preprocessed" / DATASET / "splits_final.json"
+    content = splits.read_bytes()
+    splits.unlink()  # nnU-Net then makes one, of numpy strings
+    try:
+        trainer = make(TEACHER)
+        trainer.initialize()
+        trainer._record_split()
+        assert splits.is_file()
+    finally:
+        splits.write_bytes(content)
+    trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
+    checkpoint = teacher_module.read_teacher_checkpoint(tmp_path / "checkpoint_final.pth", "command")
+    assert len(checkpoint["shapekd"]["training_cases"]) == 8
+
+
+def test_a_teacher_is_not_continued_on_another_split(nnunet_environment, teacher):
+    trainer = make(TEACHER)
+    trainer.load_checkpoint(str(teacher / "checkpoint_final.pth"))
+    trainer._record_split()  # the same split: no objection
+    trainer.provenance["training_cases"] = trainer.provenance["training_cases"][1:]
+    with pytest.raises(ValueError, match="began with another split"):
+        trainer._record_split()
+
+
+def test_a_checkpoint_of_another_origin_is_named(nnunet_environment, teacher_file):
+    edit(teacher_file, lambda checkpoint: checkpoint.pop("shapekd"))
+    with pytest.raises(ValueError, match=f"{teacher_file} was not written by {TEACHER}"):
+        make(TEACHER).load_checkpoint(str(teacher_file))
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_a_teacher_written_with_either_numpy_can_be_read(teacher, tmp_path, module):
+    path = tmp_path / "checkpoint_final.pth"
+    with zipfile.ZipFile(teacher / "checkpoint_final.pth") as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert b"numpy._core.multiarray\nscalar" in content or b"numpy.core.multiarray\nscalar" in content
+                for written in (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"):
+                    content = content.replace(written, f"c{module}\n".encode())
+            new.writestr(entry, content)
+    checkpoint = teacher_module.read_teacher_checkpoint(path, "command")
+    assert float(checkpoint["logging"]["train_losses"][0]) > -1
 
 
 def test_after_the_last_epoch_no_teacher_is_needed_and_provenance_stays(
