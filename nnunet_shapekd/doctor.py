@@ -101,12 +101,15 @@ def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
         return
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdecimal() else dataset)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            yield Finding(False, f"dataset {dataset}: {error}", "give the id or name of a dataset in those folders")
-            return
+    try:
+        name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdecimal() else dataset)
+    except (RuntimeError, ValueError) as error:  # none or several of that id; no id at all
+        yield Finding(False, f"dataset {dataset}: {error}", "give the id of a dataset that is in those folders once")
+        return
+    folders = [Path(os.environ[variable], name) for variable in ("nnUNet_raw", "nnUNet_preprocessed")]
+    if not re.fullmatch(r"Dataset\d{3}_.+", name) or not any(folder.is_dir() for folder in folders):
+        yield Finding(False, f"dataset {dataset} is not in nnUNet_raw or nnUNet_preprocessed", "convert it first")
+        return
     yield from _splits(name)
     yield from _teachers(name, fold)
 

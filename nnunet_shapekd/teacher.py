@@ -74,7 +74,7 @@ def read_teacher_checkpoint(path: Path, command: str) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message starts by advising to load the file without this protection
-        forbidden = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
             f"The teacher {path} holds something other than weights and plain values"
             f"{f' ({forbidden[1]})' if forbidden else ''} and was not loaded: a checkpoint can run code. If you do not "

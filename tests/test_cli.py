@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import DATASET, ROOT
@@ -16,6 +17,20 @@ from nnunet_shapekd.cli import export_line, main, trainers_folder
 @pytest.fixture
 def shapekd(planned):
     return lambda *arguments, **environment: planned.run("shapekd", *arguments, check=False, **environment)
+
+
+@pytest.fixture
+def doctor(nnunet_environment, capsys, monkeypatch):
+    """`shapekd doctor ARGUMENTS` in this process, a variable given as None unset -> exit code and output."""
+
+    def run(*arguments, **environment):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value) if value is not None else patch.delenv(name)
+            code = main(["doctor", *arguments])
+        return SimpleNamespace(returncode=code, stdout=capsys.readouterr().out)
+
+    return run
 
 
 @pytest.mark.parametrize("command", [[], ["trainers"], ["doctor"], ["convert"], ["convert", "acdc"], ["phantom"]])
@@ -91,45 +106,45 @@ def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher,
         assert line in result.stdout
 
 
-def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(shapekd, tmp_path):
-    unset = shapekd("doctor", nnUNet_extTrainer=None)
+def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(doctor, tmp_path):
+    unset = doctor(nnUNet_extTrainer=None)
     assert unset.returncode == 1 and "FAIL  nnUNet_extTrainer is not set" in unset.stdout
     assert f"-> export nnUNet_extTrainer={trainers_folder()}" in unset.stdout
-    wrong = shapekd("doctor", nnUNet_extTrainer=str(tmp_path))
+    wrong = doctor(nnUNet_extTrainer=str(tmp_path))
     assert wrong.returncode == 1 and "FAIL  nnU-Net does not find nnUNetTrainerMeanImage" in wrong.stdout
 
 
-def test_the_doctor_notices_trainers_of_another_copy(shapekd, tmp_path):
+def test_the_doctor_notices_trainers_of_another_copy(doctor, tmp_path):
     for path in Path(trainers_folder()).glob("nnUNet*.py"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    result = shapekd("doctor", nnUNet_extTrainer=f"{tmp_path}{os.pathsep}{trainers_folder()}")
+    result = doctor(nnUNet_extTrainer=f"{tmp_path}{os.pathsep}{trainers_folder()}")
     assert result.returncode == 1 and f"FAIL  nnU-Net finds nnUNetTrainerShapeKD in {tmp_path}" in result.stdout
 
 
-def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, shapekd, tmp_path):
-    missing = shapekd("doctor", nnUNet_results=str(tmp_path / "nowhere"), nnUNet_raw=None)
+def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, doctor, tmp_path):
+    missing = doctor(nnUNet_results=str(tmp_path / "nowhere"), nnUNet_raw=None)
     assert missing.returncode == 1
     assert f"FAIL  nnUNet_results={tmp_path / 'nowhere'} is no folder" in missing.stdout
     assert "FAIL  nnUNet_raw is not set" in missing.stdout
-    no_teacher = shapekd("doctor", "-d", "27", "-f", "3")
+    no_teacher = doctor("-d", "27", "-f", "3")
     assert no_teacher.returncode == 1
     assert "FAIL  Dataset027_ACDC: fold 3 does not have a finished teacher" in no_teacher.stdout
     assert "-> train one, for example: nnUNetv2_train 27 2d 3 -tr nnUNetTrainerMeanImage" in no_teacher.stdout
     for name in ("99", "Dataset_foo", "ACDC"):
-        no_dataset = shapekd("doctor", "-d", name)
+        no_dataset = doctor("-d", name)
         assert no_dataset.returncode == 1 and f"FAIL  dataset {name}" in no_dataset.stdout
 
 
-def test_the_doctor_sees_a_patient_on_both_sides(planned, shapekd):
+def test_the_doctor_sees_a_patient_on_both_sides(planned, doctor):
     path = planned.root / "preprocessed" / DATASET / "splits_final.json"
     good = path.read_text()
     splits = json.loads(good)
     splits[0]["train"].append(splits[0]["val"].pop())
     try:
         path.write_text(json.dumps(splits))
-        torn = shapekd("doctor", "-d", "27")
+        torn = doctor("-d", "27")
         path.write_text('[{"train": []}]')
-        broken = shapekd("doctor", "-d", "27")
+        broken = doctor("-d", "27")
     finally:
         path.write_text(good)
     assert torn.returncode == 1 and "1 patient(s) on both sides" in torn.stdout
@@ -156,7 +171,7 @@ def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(t
         "report/curves.py",
     ):
         assert f"nnunet_shapekd/{module}" in names
-    assert "License-Expression: Apache-2.0" in metadata and "Requires-Dist: nnunetv2<3,>=2.8" in metadata
+    assert "License: Apache-2.0" in metadata and "Requires-Dist: nnunetv2<3,>=2.8" in metadata
     # every module of the checkout is in the wheel: a forgotten sub-package fails here
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "nnunet_shapekd").rglob("*.py")}
     assert modules <= set(names)

@@ -88,6 +88,7 @@ def download(pristine: Path, tmp_path: Path) -> Path:
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.delenv("nnUNet_results", raising=False)
     return tmp_path / "raw"
 
 
@@ -442,8 +443,12 @@ def test_different_splits_in_preprocessed_are_refused_equal_ones_are_fine(
     convert(pristine)
 
 
-def test_an_id_with_another_name_in_preprocessed_is_refused(pristine: Path, raw: Path, tmp_path: Path) -> None:
-    (tmp_path / "preprocessed/Dataset027_Other").mkdir(parents=True)
+@pytest.mark.parametrize("other", ["preprocessed", "results"])
+def test_an_id_with_another_name_elsewhere_is_refused(
+    pristine: Path, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    (tmp_path / other / "Dataset027_Other").mkdir(parents=True)
     (problem,) = problems_of(pristine, raw)
     assert "Dataset027_Other has the same id" in problem
 

@@ -91,8 +91,8 @@ def test_the_distillation_loss_is_logged_once_an_epoch_and_drawn(student):
     log = torch.load(student / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
     assert len(log["distillation_losses"]) == len(log["train_losses"]) == 1
     assert log["distillation_losses"][0] > 0
-    text = next(student.glob("training_log_*.txt")).read_text()
-    assert f"distillation_loss {round(log['distillation_losses'][0], 4)}" in text
+    line = f"distillation_loss {round(log['distillation_losses'][0], 4)}"
+    assert any(line in path.read_text() for path in student.glob("training_log_*.txt"))
     assert (student / "progress_distillation.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -104,7 +104,7 @@ def test_training_leaves_plans_splits_and_dataset_as_planning_made_them(planned,
 
 
 def test_the_teachers_log_says_first_that_it_is_no_result(teacher):
-    lines = next(teacher.glob("training_log_*.txt")).read_text().splitlines()
+    lines = min(teacher.glob("training_log_*.txt")).read_text().splitlines()  # the first of the folder's runs
     banner_end = max(i for i, line in enumerate(lines) if line.startswith("####"))
     first = next(line for line in lines[banner_end + 1 :] if line.strip())
     assert "TEACHER" in first and "no result" in first
