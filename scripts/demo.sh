@@ -46,7 +46,7 @@ step 02_phantom_scanner_b phantom b
 step 03_convert_scanner_a convert 27 PhantomA a
 step 04_convert_scanner_b convert 28 PhantomB b
 step 05_plan_and_preprocess nnUNetv2_plan_and_preprocess -d 27 -c 2d -np 2 -npfp 2 --verify_dataset_integrity
-step 06_small_plans python scripts/small_plans.py -d 27 --name demoPlans --patch 112 112 --batch 8 --features 16 32 64 96
+step 06_small_plans python scripts/small_plans.py -d 27 --name demoPlans --patch 80 80 --batch 4 --features 16 32 64 96
 step 07_train_baseline train nnUNetTrainerDemo
 step 08_train_teacher train nnUNetTrainerMeanImageDemo
 step 09_train_student train nnUNetTrainerShapeKDDemo

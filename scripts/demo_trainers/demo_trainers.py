@@ -19,8 +19,8 @@ class nnUNetTrainerDemo(nnUNetTrainerNoMirroring):
         device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's own signature
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = 20
-        self.num_iterations_per_epoch = 30
+        self.num_epochs = 16
+        self.num_iterations_per_epoch = 50
         self.num_val_iterations_per_epoch = 5
         self.save_every = 5
 
