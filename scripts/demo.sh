@@ -28,7 +28,7 @@ step() { # step NAME COMMAND...: runs the command once; its output goes to a log
     touch "$demo/logs/$name.done"
 }
 
-phantom() { rm -rf "$demo/phantom_$1" "$demo/.phantom_$1"-* && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 6; }
+phantom() { rm -rf "$demo/phantom_$1" "$demo/.phantom_$1"-* && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 4; }
 
 convert() { [ -d "$nnUNet_raw/Dataset$(printf %03d "$1")_$2" ] || shapekd convert acdc "$demo/phantom_$3" -d "$1" --name "$2"; }
 
@@ -37,7 +37,7 @@ train() { # --c starts anew where there is nothing to continue
 }
 
 predict() { # predict TRAINER DATASET OUT
-    nnUNetv2_predict -i "$nnUNet_raw/$2/imagesTs" -o "$3" -d 27 -c 2d -f 0 -tr "$1" -p demoPlans -device "$device" -npp 1 -nps 1 &&
+    nnUNetv2_predict -i "$nnUNet_raw/$2/imagesTs" -o "$3" -d 27 -c 2d -f 0 -tr "$1" -p demoPlans -device "$device" -npp 0 -nps 0 &&
         nnUNetv2_evaluate_folder "$nnUNet_raw/$2/labelsTs" "$3" -djfile "$3/dataset.json" -pfile "$3/plans.json"
 }
 
