@@ -90,7 +90,7 @@ def teacher(planned) -> Path:
 @pytest.fixture(scope="session")
 def student(planned, teacher) -> Path:
     """The folder of a student trained for one epoch with that teacher."""
-    planned.train("nnUNetTrainerShapeKD_1epoch")
+    planned.train("nnUNetTrainerShapeKD_1epoch", "--npz")
     return planned.fold("nnUNetTrainerShapeKD_1epoch")
 
 
