@@ -154,6 +154,8 @@ def _patients(cases: list[str]) -> set[str]:
 
 
 def _teachers(name: str, fold: str | None) -> Iterator[Finding]:
+    from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
+
     results = Path(os.environ["nnUNet_results"], name)
     found = sorted(results.glob(f"*MeanImage*__*__*/fold_{'*' if fold is None else fold}/checkpoint_final.pth"))
     for path in found:
@@ -162,6 +164,6 @@ def _teachers(name: str, fold: str | None) -> Iterator[Finding]:
         yield Finding(True, f"teacher {trainer}, plans {plans}, {configuration}, {path.parent.name}")
     if not found:
         which = "no fold has" if fold is None else f"fold {fold} does not have"
-        command = f"nnUNetv2_train {int(name[7:10])} 2d {fold or 0} -tr nnUNetTrainerMeanImage"
+        command = f"nnUNetv2_train {convert_dataset_name_to_id(name)} 2d {fold or 0} -tr nnUNetTrainerMeanImage"
         # a dataset without any teacher yet is no fault, unless one was asked for
         yield Finding(fold is None, f"{name}: {which} a finished teacher", f"train one, for example: {command}")

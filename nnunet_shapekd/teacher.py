@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
@@ -38,7 +39,7 @@ def teacher_checkpoint_path(dataset_name: str, trainer: str, plans: str, configu
 
 def training_command(student: nnUNetTrainer, trainer: str) -> str:
     """The command that trains ``trainer`` for the student's dataset, configuration, fold, plans and device."""
-    dataset_id = int(student.plans_manager.dataset_name[len("Dataset") : len("Dataset") + 3])
+    dataset_id = convert_dataset_name_to_id(student.plans_manager.dataset_name)
     command = f"nnUNetv2_train {dataset_id} {student.configuration_name} {student.fold} -tr {trainer}"
     if student.plans_manager.plans_name != "nnUNetPlans":
         command += f" -p {student.plans_manager.plans_name}"
