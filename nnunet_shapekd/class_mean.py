@@ -7,6 +7,7 @@ arXiv 2409.17503): for one sample ``f`` with classes ``X_k``, ``f_m(x)`` is the 
 from __future__ import annotations
 
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 
 def class_mean_image(image: torch.Tensor, target: torch.Tensor, num_labels: int | None = None) -> torch.Tensor:
@@ -45,20 +46,112 @@ def class_mean_image(image: torch.Tensor, target: torch.Tensor, num_labels: int 
     x = image.to(torch.promote_types(image.dtype, torch.float32)).reshape(b, c, -1, spatial[-1])  # (b, c, rows, length)
     labels = labels.reshape(b, 1, -1, spatial[-1])  # (b, 1, rows, length)
 
-    def sum_per_label(values: torch.Tensor) -> torch.Tensor:
-        """(b, n, rows, length) -> (b, n, labels). Row by row first: float32 keeps its precision over millions of
-        voxels (adding one by one does not), and a GPU's atomics do not all meet in the same few bins."""
-        rows = values.new_zeros(*values.shape[:3], num_labels)
-        return rows.scatter_add_(-1, labels.expand_as(values), values).sum(2)
-
     def of_each_voxel(per_label: torch.Tensor) -> torch.Tensor:
         """(b, n, labels) -> (b, n, rows, length): each voxel's entry."""
         index = labels.expand(-1, per_label.shape[1], -1, -1).flatten(2)
         return per_label.gather(-1, index).unflatten(-1, x.shape[2:])
 
-    count = sum_per_label(torch.ones_like(x[:, :1]))
+    count = sum_per_label(torch.ones_like(x[:, :1]), labels, num_labels)
     # Dividing each voxel by its class's size before adding keeps sums of huge intensities finite. Absent classes have
     # count 0 and are never looked up.
-    mean = sum_per_label(x / of_each_voxel(count))
+    mean = sum_per_label(x / of_each_voxel(count), labels, num_labels)
     result = of_each_voxel(mean).reshape(image.shape)
     return (result if image.is_floating_point() else result.round()).to(image.dtype)
+
+
+def sum_per_label(values: torch.Tensor, labels: torch.Tensor, num_labels: int) -> torch.Tensor:
+    """Add up the values of each label, in every sample and channel.
+
+    Row by row first: float32 keeps its precision over millions of voxels (adding one by one does not), and a GPU's
+    atomics do not all meet in the same few bins.
+
+    Args:
+        values: ``(b, n, rows, length)`` float.
+        labels: ``(b, 1, rows, length)`` int64, 0 to ``num_labels - 1``.
+        num_labels: one more than the largest label that can occur.
+
+    Returns:
+        ``(b, n, num_labels)``, dtype and device of ``values``.
+    """
+    rows = values.new_zeros(*values.shape[:3], num_labels)
+    return rows.scatter_add_(-1, labels.expand_as(values), values).sum(2)
+
+
+class VoxelClasses:
+    """What a "class" is for each kind of target: a number 0 to ``number - 1`` for every voxel.
+
+    - plain labels: the label itself;
+    - regions: the set of regions a voxel belongs to, numbered;
+    - an ignore label: one class more, of its own.
+
+    Args:
+        label_manager: nnU-Net's, of the dataset.
+
+    Raises:
+        NotImplementedError: for more than 62 regions.
+    """
+
+    def __init__(self, label_manager: LabelManager) -> None:
+        self.has_regions = label_manager.has_regions
+        self.ignore_label = label_manager.ignore_label
+        largest = max([*label_manager.all_labels, self.ignore_label or 0])
+        self.number = largest + 1
+        if not self.has_regions:
+            return
+        # as nnU-Net's ConvertSegmentationToRegionsTransform is called: the ignore label is the last "region"
+        regions = [r if isinstance(r, tuple) else (r,) for r in label_manager.foreground_regions]
+        if self.ignore_label is not None:
+            regions.append((self.ignore_label,))
+        if len(regions) > 62:
+            raise NotImplementedError(
+                f"A voxel's set of regions is kept in the bits of one 64-bit integer, so there may be 62 regions "
+                f"(the ignore label counts as one); this dataset has {len(regions)}."
+            )
+        labels = torch.arange(self.number)
+        membership = torch.stack([torch.isin(labels, torch.tensor(region)) for region in regions])  # (R, labels)
+        code = _region_code(membership[None])[0, 0]  # (labels,)
+        self._codes = code.unique()
+        self.number = len(self._codes)
+        self._class_of_label = torch.searchsorted(self._codes, code)
+
+    def of_target(self, target: torch.Tensor) -> torch.Tensor:
+        """Classes of a target as nnU-Net's data loaders deliver it.
+
+        Args:
+            target: ``(b, 1, x, y[, z])`` labels, or with regions ``(b, R[+1 for ignore], x, y[, z])`` of 0 and 1, any
+                dtype.
+
+        Returns:
+            ``(b, 1, x, y[, z])`` int64.
+        """
+        if not self.has_regions:
+            return target.long()
+        if self._codes.device != target.device:  # once: copying in every step would make a GPU wait
+            self._codes = self._codes.to(target.device)
+        return torch.searchsorted(self._codes, _region_code(target))
+
+    def of_label_map(self, labels: torch.Tensor) -> torch.Tensor:
+        """Classes of a label map as nnU-Net's preprocessed files hold it, -1 for "outside" included.
+
+        Args:
+            labels: ``(b, 1, x, y[, z])``, any dtype.
+
+        Returns:
+            ``(b, 1, x, y[, z])`` int64.
+        """
+        labels = labels.long().clamp_min(0)
+        return self._class_of_label.to(labels.device)[labels] if self.has_regions else labels
+
+    def valid(self, target: torch.Tensor) -> torch.Tensor | None:
+        """Where a target as the data loaders deliver it is not ignored: ``(b, 1, x, y[, z])`` bool, None for all."""
+        if self.ignore_label is None:
+            return None
+        return target[:, -1:] == 0 if self.has_regions else target != self.ignore_label
+
+
+def _region_code(regions: torch.Tensor) -> torch.Tensor:
+    """``(b, R, *)`` of 0 and 1 -> ``(b, 1, *)`` int64, one bit a region."""
+    code = regions[:, :1].long()
+    for region in regions.split(1, dim=1)[1:]:
+        code = 2 * code + region.long()
+    return code

@@ -6,7 +6,10 @@ trainers. The training step stays nnU-Net's own: the mixins only change what goe
 
 from __future__ import annotations
 
-import io
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +17,67 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, load_json
 from nnunetv2.utilities.collate_outputs import collate_outputs
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.helpers import dummy_context
 from torch import autocast, distributed, nn
+from torch._dynamo import OptimizedModule
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.class_mean import class_mean_image
-from nnunet_shapekd.distillation import DistilledLoss, LogitDistillation
+from nnunet_shapekd.checkpoints import ResumableTraining, network_builder_name, weights_sha256
+from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
+from nnunet_shapekd.distillation import DistilledLoss
 from nnunet_shapekd.report.curves import plot_distillation
+from nnunet_shapekd.settings import read_settings
 from nnunet_shapekd.skipless_unet import without_skips
 from nnunet_shapekd.teacher import (
+    build_teacher,
     check_teacher_fits,
-    freeze,
-    network_builder_name,
+    find_teacher,
+    leaked_cases,
     read_teacher_checkpoint,
     teacher_checkpoint_path,
     training_command,
-    weights_sha256,
-    write_atomically,
 )
 
 
-class _OnClassMeans:
-    """What teacher and student share: the teacher's input, patient-safe folds, checkpoints with provenance."""
-
-    #: kept in every checkpoint under "shapekd"; filled in by the mixins
-    provenance: dict[str, Any]
+class _OnClassMeans(ResumableTraining):
+    """What teacher and student share: the teacher's input, and data that is safe to train on."""
 
     def initialize(self) -> None:
-        if self.label_manager.has_regions:
-            raise NotImplementedError(
-                f"{type(self).__name__} cannot train region-based datasets yet: the class mean and the distillation "
-                "are defined for plain labels only. List plain labels in dataset.json, or use a stock trainer."
-            )
-        if self.is_cascaded:
-            raise NotImplementedError(
-                f"{type(self).__name__} cannot train {self.configuration_name} yet: the previous stage's segmentation "
-                "must not be averaged with the image. Use 2d, 3d_lowres or 3d_fullres."
-            )
+        self.classes = VoxelClasses(self.label_manager)
         super().initialize()
 
-    def teacher_input(self, data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        if self.current_epoch < self.num_epochs:  # --c after the last epoch only validates
+            if self.is_cascaded:
+                self._refuse_missing_previous_stage()
+            self._prepare_training()
+        super().on_train_start()
+
+    def _prepare_training(self) -> None:
+        """Check and record what the training rests on; errors end it before its data loaders start."""
+        raise NotImplementedError
+
+    def teacher_input(self, image: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """What the teacher sees of a sample; override it for another prior.
 
         Args:
-            data: ``(b, c, x, y[, z])`` images.
-            target: ``(b, 1, x, y[, z])`` labels on the same grid.
+            image: ``(b, c, x, y[, z])``, the image channels.
+            classes: ``(b, 1, x, y[, z])`` int64 on the same grid, see :class:`~nnunet_shapekd.class_mean.VoxelClasses`.
 
         Returns:
-            The teacher's input, shaped like ``data``: the class-mean image.
+            The teacher's input, shaped like ``image``: the class-mean image.
         """
-        labels = [*self.label_manager.all_labels, self.label_manager.ignore_label or 0]
-        return class_mean_image(data, target, num_labels=max(labels) + 1)
+        return class_mean_image(image, classes, self.classes.number)
+
+    def _teacher_data(self, data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """``data`` with the teacher's input in place of the image; a cascade's previous stage passes through."""
+        n_image = self.num_input_channels
+        if self.is_cascaded:
+            n_image -= len(self.label_manager.foreground_labels)
+        image = self.teacher_input(data[:, :n_image], self.classes.of_target(target))
+        return torch.cat((image, data[:, n_image:]), dim=1) if self.is_cascaded else image
 
     def _on_device(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor | list[torch.Tensor], torch.Tensor]:
         """A batch's data, its target, and the target on the data's own grid, on the training device."""
@@ -85,42 +97,43 @@ class _OnClassMeans:
         """
         split = super().do_split()  # makes the file where there is none yet
         if self.fold != "all":
-            path = join(self.preprocessed_dataset_folder_base, "splits_final.json")
-            folds = len(load_json(path))
+            folds = len(self._splits())
             if not 0 <= self.fold < folds:
                 raise ValueError(
-                    f"There is no fold {self.fold} in {path}, which holds {folds} fold(s), 0 to {folds - 1}. nnU-Net "
-                    "would make a random split by case, which can put images of one patient into training and "
-                    "validation. Use one of those folds, or add yours to the file."
+                    f"There is no fold {self.fold} in {self._splits_file()}, which holds {folds} fold(s), 0 to "
+                    f"{folds - 1}. nnU-Net would make a random split by case, which can put images of one patient into "
+                    "training and validation. Use one of those folds, or add yours to the file."
                 )
         return split
 
-    def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it."""
-        buffer = io.BytesIO()
-        super().save_checkpoint(buffer)
-        if buffer.tell() == 0:  # not the first rank, or checkpointing is disabled
+    def _splits_file(self) -> str:
+        return join(self.preprocessed_dataset_folder_base, "splits_final.json")
+
+    def _splits(self) -> list[dict[str, list[str]]]:
+        return load_json(self._splits_file())
+
+    def _refuse_missing_previous_stage(self) -> None:
+        """nnU-Net would stop in the middle of the training, with a data loader's traceback."""
+        folder = Path(self.folder_with_segs_from_previous_stage)
+        missing = {
+            str(case)
+            for cases in self.do_split()
+            for case in cases
+            if not any((folder / f"{case}{ending}").is_file() for ending in (".b2nd", ".npz", ".npy"))
+        }
+        if not missing:
             return
-        buffer.seek(0)
-        # our own bytes of a moment ago: safe to unpickle
-        checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
-        checkpoint["shapekd"] = self.provenance
-        checkpoint["trainer_name"] = self._trainer_name_for_prediction()
-        write_atomically(checkpoint, filename)
-
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        # mmap: of the file only this entry is read. nnU-Net itself unpickles it freely, too: a run's own files.
-        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False, mmap=True)
-        if "shapekd" not in checkpoint:
-            raise ValueError(
-                f"{filename_or_checkpoint} was not written by {type(self).__name__}. Move {self.output_folder} away "
-                "and train anew without --c."
-            )
-        super().load_checkpoint(filename_or_checkpoint)
-        self.provenance = checkpoint["shapekd"]
-
-    def _trainer_name_for_prediction(self) -> str:
-        return type(self).__name__
+        previous = self.configuration_manager.previous_stage_name
+        folds = ["all"]
+        if self.fold != "all":
+            folds = [str(i) for i, split in enumerate(self._splits()) if missing & set(split["val"])] or ["all"]
+        command = training_command(self, type(self).__name__, previous, "FOLD")
+        raise FileNotFoundError(
+            f"{self.configuration_name} needs the {previous} predictions of all its cases by the same trainer; "
+            f"{len(missing)} of them are not in {folder}: {', '.join(sorted(missing))}.\n"
+            f"They are made by the final validation of {previous}. Train (or with --val validate) it for FOLD in "
+            f"{', '.join(folds)}:\n    {command}"
+        )
 
 
 class MeanImage(_OnClassMeans):
@@ -152,14 +165,7 @@ class MeanImage(_OnClassMeans):
         )
         super().initialize()
 
-    def on_train_start(self) -> None:
-        if not self.was_initialized:
-            self.initialize()
-        if self.current_epoch < self.num_epochs:  # --c after the last epoch only validates: nothing new to record
-            self._record_split()
-        super().on_train_start()
-
-    def _record_split(self) -> None:
+    def _prepare_training(self) -> None:
         # str: nnU-Net's freshly made split holds numpy strings, which a student would not load
         training_cases, validation_cases = (sorted(map(str, cases)) for cases in self.do_split())
         if self.current_epoch > 0 and self.provenance["training_cases"] != training_cases:
@@ -170,21 +176,22 @@ class MeanImage(_OnClassMeans):
         self.provenance = {
             "role": "teacher",
             "package_version": __version__,
+            "trainer": type(self).__name__,
             "deep_supervision": self.enable_deep_supervision,
             "training_cases": training_cases,
             "validation_cases": validation_cases,
         }
 
     def train_step(self, batch: dict) -> dict:
-        return super().train_step(self._with_teacher_input(batch))
+        return super().train_step(self._with_teacher_data(batch))
 
     def validation_step(self, batch: dict) -> dict:
-        return super().validation_step(self._with_teacher_input(batch))
+        return super().validation_step(self._with_teacher_data(batch))
 
-    def _with_teacher_input(self, batch: dict) -> dict:
+    def _with_teacher_data(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
-        return {**batch, "data": self.teacher_input(data, finest), "target": target}
+        return {**batch, "data": self._teacher_data(data, finest), "target": target}
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's final validation, on class-mean images: means over a slice in 2d, over the volume in 3d."""
@@ -204,11 +211,11 @@ def _teacher_input_dataset(dataset_class: type, trainer: MeanImage) -> type:
         def load_case(self, identifier):
             data, seg, seg_prev, properties = super().load_case(identifier)
             image = torch.from_numpy(np.array(data[:]))  # (c, z, x, y); 2d predicts slice by slice along z
-            target = torch.from_numpy(np.array(seg[:1]))  # (1, z, x, y)
+            classes = trainer.classes.of_label_map(torch.from_numpy(np.array(seg[:1])))  # (1, z, x, y)
             if slice_by_slice:
-                result = trainer.teacher_input(image.transpose(0, 1), target.transpose(0, 1)).transpose(0, 1)
+                result = trainer.teacher_input(image.transpose(0, 1), classes.transpose(0, 1)).transpose(0, 1)
             else:
-                result = trainer.teacher_input(image[None], target[None])[0]
+                result = trainer.teacher_input(image[None], classes[None])[0]
             return result.contiguous().numpy(), seg, seg_prev, properties
 
     return TeacherInputDataset
@@ -217,65 +224,112 @@ def _teacher_input_dataset(dataset_class: type, trainer: MeanImage) -> type:
 class ShapeKD(_OnClassMeans):
     """Mixin that makes a student's trainer: nnU-Net's own network, data and training step, and a frozen teacher.
 
-    The loss is ``L_seg + distillation_weight * L_KD``, where ``L_KD`` compares the student on the image with the
-    teacher on the class-mean image of the same augmented sample. Prediction needs neither teacher nor this package.
+    The loss is ``L_seg + logit_weight * L_logits + feature_weight * L_features``, where the distillation terms compare
+    the student on the image with the teacher on the class-mean image of the same augmented sample. Prediction needs
+    neither teacher nor this package.
 
-    Weight 1 and temperature 1 are provisional: they have not been chosen by an experiment yet.
+    The attributes below are the settings, see :class:`~nnunet_shapekd.settings.Settings`; for one run, an environment
+    variable ``SHAPEKD_<NAME>`` overrides each. The defaults, logits with weight 1 at temperature 1, are provisional:
+    they have not been chosen by an experiment yet.
     """
 
-    #: factor of the distillation term, at least 0
-    distillation_weight: float = 1.0
-    #: softens both networks' class probabilities, above 0; 1 compares them as they are
+    logit_weight: float = 1.0
+    feature_weight: float = 0.0
     temperature: float = 1.0
-    #: name of the teacher's trainer; ``None``: this trainer's name with MeanImage for ShapeKD
+    balanced: bool = False
+    ramp_epochs: int = 0
+    teacher_path: str | None = None
+
+    #: name of the teacher's trainer; ``None``: this trainer's name with "ShapeKD…" up to the next "_" replaced by
+    #: "MeanImage", so that all students of one kind share a teacher
     teacher_trainer: str | None = None
 
+    @classmethod
+    def teacher_trainer_name(cls) -> str:
+        """Name of the teacher's trainer.
+
+        Raises:
+            ValueError: if neither ``teacher_trainer`` nor the own name tells it.
+        """
+        own = cls.__name__
+        name = cls.teacher_trainer or re.sub(r"ShapeKD[^_]*", "MeanImage", own, count=1)
+        if name == own:
+            raise ValueError(
+                f"{own} does not say who its teacher is: its name has no 'ShapeKD' to replace by 'MeanImage'. Set the "
+                "class attribute teacher_trainer to the name of the teacher's trainer."
+            )
+        return name
+
     def initialize(self) -> None:
+        self.settings, self._overridden = read_settings(self, os.environ)
+        if self.settings.ramp_epochs > self.num_epochs:
+            raise ValueError(
+                f"ramp_epochs (SHAPEKD_RAMP_EPOCHS) must be at most the number of epochs, {self.num_epochs}; "
+                f"got {self.settings.ramp_epochs}"
+            )
         super().initialize()
+        if self.settings.feature_weight:
+            features = self.loss.recorded_features
+            _last_decoder_stage(self._plain_network()).register_forward_hook(
+                # not in validation and prediction, where nobody would consume it
+                lambda module, _, output: features.update(student=output) if module.training else None
+            )
         self._prepare_log()
 
     def _build_loss(self) -> nn.Module:
         return DistilledLoss(
             super()._build_loss(),
-            LogitDistillation(self.temperature),
-            self.distillation_weight,
-            self.label_manager.ignore_label,
+            self.classes,
+            self.settings.logit_weight,
+            self.settings.feature_weight,
+            self.settings.temperature,
+            self.settings.balanced,
         )
 
-    def on_train_start(self) -> None:
-        if not self.was_initialized:
-            self.initialize()
-        if self.current_epoch < self.num_epochs:  # --c after the last epoch only validates: no teacher needed
-            self._load_teacher()
-        super().on_train_start()
+    def _plain_network(self) -> nn.Module:
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
-    def _load_teacher(self) -> None:
-        split = self.do_split()
-        trainer = self._teacher_trainer_name()
+    def _prepare_training(self) -> None:
+        training_cases, validation_cases = self.do_split()
+        trainer = self.teacher_trainer_name()
         command = training_command(self, trainer)
-        path = teacher_checkpoint_path(
-            self.plans_manager.dataset_name,
-            trainer,
-            self.plans_manager.plans_name,
-            self.configuration_name,
-            self.fold,
-        )
-        checkpoint = read_teacher_checkpoint(path, command)
-        check_teacher_fits(checkpoint, path, self, split, command)
-        with torch.random.fork_rng(devices=[]):  # the teacher's discarded initial weights draw no random numbers
-            network = recursive_find_trainer_class_by_name(checkpoint["trainer_name"]).build_network_architecture(
-                self.plans_manager,
-                self.configuration_manager,
-                self.num_input_channels,
-                self.label_manager.num_segmentation_heads,
-                self.enable_deep_supervision,
+        if self.settings.teacher_path:
+            path = find_teacher(self.settings.teacher_path, self.fold)
+            advice = (
+                "Give another teacher_path (SHAPEKD_TEACHER_PATH), or none and train this student's own teacher:\n"
+                f"    {command}"
             )
-        self.teacher = freeze(network, checkpoint["network_weights"], path, command).to(self.device)
+        else:
+            path = teacher_checkpoint_path(
+                self.plans_manager.dataset_name,
+                trainer,
+                self.plans_manager.plans_name,
+                self.configuration_name,
+                self.fold,
+            )
+            advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
+        checkpoint = read_teacher_checkpoint(path, advice)
+        check_teacher_fits(checkpoint, path, self, advice)
+        self._refuse_leaks(leaked_cases(checkpoint, training_cases, validation_cases), path, advice)
+        self.teacher = build_teacher(checkpoint, path, self, advice).to(self.device)
+        if self.settings.feature_weight:
+            features = self.loss.recorded_features
+            stage = _last_decoder_stage(self.teacher)
+            stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
+            widths = stage.output_channels, _last_decoder_stage(self._plain_network()).output_channels
+            if widths[0] != widths[1]:
+                raise ValueError(
+                    f"Feature distillation compares the last decoder stages, which must be equally wide; the teacher "
+                    f"{path} has {widths[0]} features there, the student {widths[1]}. Distil logits alone "
+                    f"(feature_weight 0). {advice}"
+                )
 
         provenance = {
             "role": "student",
             "package_version": __version__,
-            "settings": {"distillation_weight": self.distillation_weight, "temperature": self.temperature},
+            "trainer": type(self).__name__,
+            "settings": asdict(self.settings),
             "teacher": {
                 "trainer": checkpoint["trainer_name"],
                 "fold": checkpoint["init_args"]["fold"],
@@ -285,21 +339,38 @@ class ShapeKD(_OnClassMeans):
             },
         }
         if self.current_epoch > 0:
-            self._refuse_other_provenance(provenance)
+            self._refuse_another_continuation(provenance)
+        else:
+            self._refuse_to_overwrite_another_run(provenance)
         self.provenance = provenance
+        settings = ", ".join(
+            f"{name} {value}{f' ({self._overridden[name]})' if name in self._overridden else ''}"
+            for name, value in provenance["settings"].items()
+        )
         self.print_to_log_file(
             f"Distilling from {path} (epoch {checkpoint['current_epoch']}, weights SHA-256 "
-            f"{provenance['teacher']['weights_sha256'][:12]}…); distillation_weight {self.distillation_weight}, "
-            f"temperature {self.temperature}"
+            f"{provenance['teacher']['weights_sha256'][:12]}…) with {settings}"
         )
 
-    def _refuse_other_provenance(self, now: dict[str, Any]) -> None:
+    def _refuse_leaks(self, leaked: list[str], path: Path, advice: str) -> None:
+        if not leaked:
+            return
+        what = (
+            f"The teacher {path} was trained on {len(leaked)} of the cases this student is validated on "
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}); their labels leak into the validation "
+            "through it."
+        )
+        if not self.settings.teacher_path:
+            raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
+        self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
+
+    def _refuse_another_continuation(self, now: dict[str, Any]) -> None:
         before = self.provenance
+        # the same weights may have moved to another path
+        settings = [name for name in now["settings"] if name != "teacher_path"]
         differences = [
-            f"{key}: {before[part][key]} before, {now[part][key]} now"
-            for part, keys in (("settings", now["settings"]), ("teacher", ("trainer", "weights_sha256")))
-            for key in keys
-            if before[part][key] != now[part][key]
+            *_differences(before["settings"], now["settings"], settings),
+            *_differences(before["teacher"], now["teacher"], ("trainer", "weights_sha256")),
         ]
         if differences:
             raise ValueError(
@@ -308,26 +379,36 @@ class ShapeKD(_OnClassMeans):
                 "without --c."
             )
 
-    def _teacher_trainer_name(self) -> str:
-        own = type(self).__name__
-        name = self.teacher_trainer or own.replace("ShapeKD", "MeanImage")
-        if name == own:
-            raise ValueError(
-                f"{own} does not say who its teacher is: its name has no 'ShapeKD' to replace by 'MeanImage'. Set the "
-                "class attribute teacher_trainer to the name of the teacher's trainer."
-            )
-        return name
+    def _refuse_to_overwrite_another_run(self, now: dict[str, Any]) -> None:
+        for other in self._checkpoints_in_the_way():
+            before = other.get("shapekd", {}).get("settings", {})
+            differences = _differences(before, now["settings"], now["settings"])
+            if differences:
+                raise ValueError(
+                    f"{self.output_folder} holds a run of {type(self).__name__} with other settings, which this one "
+                    "would overwrite:\n    " + "\n    ".join(differences) + "\n"
+                    "nnU-Net names result folders by the trainer's class. Either give these settings a class of their "
+                    "own (class nnUNetTrainerShapeKD_Mine(ShapeKD, nnUNetTrainer) with the settings as attributes), or "
+                    "set nnUNet_results to another folder; or move the old run away."
+                )
 
     def train_step(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
         # no_grad, not inference_mode, whose tensors the loss could not save for its backward pass. nnU-Net autocasts
         # on CUDA only.
-        with torch.no_grad(), autocast("cuda") if self.device.type == "cuda" else dummy_context():
-            self.loss.teacher_logits = self.teacher(self.teacher_input(data, finest))
+        with torch.no_grad():
+            teacher_data = self._teacher_data(data, finest)
+            with autocast("cuda") if self.device.type == "cuda" else dummy_context():
+                self.loss.teacher_logits = self.teacher(teacher_data)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
         result = super().train_step({**batch, "data": data, "target": target})
         segmentation, distillation = (part.cpu().numpy() for part in self.loss.last_parts)
         return {**result, "loss": segmentation, "distillation_loss": distillation}
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if self.settings.ramp_epochs:
+            self.loss.ramp = min(1.0, (self.current_epoch + 1) / self.settings.ramp_epochs)
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
@@ -355,3 +436,35 @@ class ShapeKD(_OnClassMeans):
     def _trainer_name_for_prediction(self) -> str:
         # the student's network is nnU-Net's own, so its file says so and opens where this package is not installed
         return network_builder_name(type(self))
+
+
+class ShapeKDFeatures(ShapeKD):
+    """Students distilled by features alone, with the weight of the paper's own code."""
+
+    logit_weight = 0.0
+    feature_weight = 2.0
+
+
+class ShapeKDLogitsFeatures(ShapeKD):
+    """Students distilled by both terms."""
+
+    feature_weight = 2.0
+
+
+def _last_decoder_stage(network: nn.Module) -> nn.Module:
+    """The stage whose features feature distillation compares."""
+    stages = getattr(getattr(network, "decoder", None), "stages", None)
+    if not stages:
+        raise NotImplementedError(
+            f"Feature distillation needs a network with decoder.stages, as nnU-Net's U-Nets have; "
+            f"{type(network).__name__} has none. Distil logits instead (feature_weight 0)."
+        )
+    return stages[-1]
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> list[str]:
+    return [
+        f"{name}: {before.get(name, 'not recorded')} before, {now[name]} now"
+        for name in names
+        if name not in before or before[name] != now[name]
+    ]

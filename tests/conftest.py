@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_shapekd.cli import main, trainers_folder
 
 ROOT = Path(__file__).parents[1]
 DATASET = "Dataset027_ACDC"
 PLANS = "tinyPlans"
+STUDENT, TEACHER = "nnUNetTrainerShapeKD_Short", "nnUNetTrainerMeanImage_Short"
+#: an epoch of nnU-Net's has 250 steps; tests of what surrounds a training need few
+SHORT_TRAINERS = """
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_shapekd.training import MeanImage, ShapeKD
+
+
+class Short(nnUNetTrainer):
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 8, 2
+
+
+class nnUNetTrainerMeanImage_Short(MeanImage, Short):
+    pass
+
+
+class nnUNetTrainerShapeKD_Short(ShapeKD, Short):
+    pass
+"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +58,7 @@ class Workspace:
             "nnUNet_raw": str(self.root / "raw"),
             "nnUNet_preprocessed": str(self.root / "preprocessed"),
             "nnUNet_results": str(self.root / "results"),
-            "nnUNet_extTrainer": trainers_folder(),
+            "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(self.root / "trainers")]),
             "nnUNet_n_proc_DA": "0",
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "f",
@@ -67,8 +94,9 @@ def planned(tmp_path_factory) -> Workspace:
     """The phantom, converted, planned and preprocessed, with plans for a tiny network beside nnU-Net's."""
     workspace = Workspace(tmp_path_factory.mktemp("nnunet"))
     assert main(["phantom", str(workspace.root / "phantom"), "--patients", "5", "--test-patients", "1"]) == 0
-    for folder in ("raw", "preprocessed", "results"):
+    for folder in ("raw", "preprocessed", "results", "trainers"):
         (workspace.root / folder).mkdir()
+    (workspace.root / "trainers" / "short_trainers.py").write_text(SHORT_TRAINERS)
     workspace.run("shapekd", "convert", "acdc", "phantom", "-d", "27")
     # planning (2.8.1) sets torch's threads to nnUNet_n_proc_DA, which must not be 0 there
     arguments = "-d 27 -c 2d -np 1 -npfp 1 --verify_dataset_integrity"
@@ -83,15 +111,15 @@ def planned(tmp_path_factory) -> Workspace:
 @pytest.fixture(scope="session")
 def teacher(planned) -> Path:
     """The folder of a teacher trained for one epoch."""
-    planned.train("nnUNetTrainerMeanImage_1epoch")
-    return planned.fold("nnUNetTrainerMeanImage_1epoch")
+    planned.train(TEACHER)
+    return planned.fold(TEACHER)
 
 
 @pytest.fixture(scope="session")
 def student(planned, teacher) -> Path:
     """The folder of a student trained for one epoch with that teacher."""
-    planned.train("nnUNetTrainerShapeKD_1epoch", "--npz")
-    return planned.fold("nnUNetTrainerShapeKD_1epoch")
+    planned.train(STUDENT, "--npz")
+    return planned.fold(STUDENT)
 
 
 @pytest.fixture
@@ -100,3 +128,63 @@ def nnunet_environment(planned, monkeypatch) -> Workspace:
     for name, value in planned.environment.items():
         monkeypatch.setenv(name, value)
     return planned
+
+
+def make(trainer: str, fold: int | str = 0):
+    """A trainer of the planned phantom, as nnU-Net's commands make it."""
+    return get_trainer_from_args("27", "2d", fold, trainer, PLANS, device=torch.device("cpu"))
+
+
+def own(trainer_class: type, dataset_json: dict | None = None, **attributes):
+    """A trainer of the planned phantom of a class that is in no file."""
+    stock = make("nnUNetTrainer")
+    plans = {**stock.plans_manager.plans, "continue_training": False}
+    trainer_class = type(trainer_class.__name__, (trainer_class,), attributes)
+    trainer = trainer_class(plans, "2d", 0, dataset_json or stock.dataset_json, torch.device("cpu"))
+    trainer.output_folder = tempfile.mkdtemp(dir=os.environ["nnUNet_results"])  # not that of a trained one
+    return trainer
+
+
+def batch_of(trainer, seed: int = 0) -> dict:
+    """Random images and labels as nnU-Net's loaders deliver them: int16 labels, a list of scales, finest first."""
+    generator = torch.Generator().manual_seed(seed)
+    size, n = trainer.configuration_manager.patch_size, trainer.configuration_manager.batch_size
+    scales = [
+        [int(s * f) for s, f in zip(size, scale, strict=True)] for scale in trainer._get_deep_supervision_scales()
+    ]
+    target = [torch.randint(0, 4, (n, 1, *s), generator=generator, dtype=torch.int16) for s in scales]
+    return {"data": torch.randn(n, 1, *size, generator=generator), "target": target, "keys": ["case"] * n}
+
+
+@pytest.fixture
+def loaders_must_not_start(monkeypatch):
+    def fail(self):
+        raise AssertionError("the data loaders were started")
+
+    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", fail)
+
+
+@pytest.fixture
+def teacher_file(teacher, tmp_path):
+    """The teacher's checkpoint, to be spoilt by a test and restored afterwards."""
+    path = teacher / "checkpoint_final.pth"
+    shutil.copy(path, tmp_path / "good.pth")
+    yield path
+    shutil.copy(tmp_path / "good.pth", path)
+
+
+def edit(path, change) -> None:
+    """Change a checkpoint on the disk."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+@pytest.fixture
+def ready(nnunet_environment, teacher, monkeypatch):
+    """A student with its teacher, just before its first step."""
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
+    trainer = make(STUDENT)
+    trainer.on_train_start()
+    trainer.network.train()
+    return trainer

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from conftest import DATASET, PLANS
+from conftest import DATASET, PLANS, STUDENT, TEACHER
 
-STUDENT, TEACHER = "nnUNetTrainerShapeKD_1epoch", "nnUNetTrainerMeanImage_1epoch"
 # stands for an environment that holds only nnunetv2: importing this package fails
 WITHOUT_PACKAGE = "import sys; sys.modules['nnunet_shapekd'] = None\n"
 
@@ -79,7 +78,15 @@ def test_the_students_file_names_nnunets_own_trainer_and_where_it_comes_from(stu
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
     entry = checkpoint["shapekd"]
     assert entry["role"] == "student"
-    assert entry["settings"] == {"distillation_weight": 1.0, "temperature": 1.0}
+    assert entry["settings"] == {
+        "logit_weight": 1.0,
+        "feature_weight": 0.0,
+        "temperature": 1.0,
+        "balanced": False,
+        "ramp_epochs": 0,
+        "teacher_path": None,
+    }
+    assert entry["trainer"] == STUDENT
     assert entry["teacher"]["trainer"] == TEACHER and entry["teacher"]["fold"] == 0 and entry["teacher"]["epoch"] == 1
     saved = torch.load(teacher / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert saved["trainer_name"] == TEACHER

@@ -1,6 +1,8 @@
-"""Teachers: nnU-Net trained on class-mean images with a skip-less network. Their Dice is no result."""
+"""Teachers: skip-less planned networks on class-mean images, over nnU-Net's own trainers of the same name."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import (
     nnUNetTrainer_1epoch,
     nnUNetTrainer_5epochs,
@@ -48,4 +50,12 @@ class nnUNetTrainerMeanImage_250epochs(MeanImage, nnUNetTrainer_250epochs):
 
 
 class nnUNetTrainerMeanImage_500epochs(MeanImage, nnUNetTrainer_500epochs):
+    pass
+
+
+class nnUNetTrainerMeanImage_NoMirroring(MeanImage, nnUNetTrainerNoMirroring):
+    pass
+
+
+class nnUNetTrainerMeanImage_DA5(MeanImage, nnUNetTrainerDA5):
     pass

@@ -1,6 +1,8 @@
-"""Students: stock nnU-Net plus distillation from the MeanImage teacher of the same length and fold."""
+"""Students: stock nnU-Net plus logit distillation from the MeanImage teacher of the same variant and fold."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import (
     nnUNetTrainer_1epoch,
     nnUNetTrainer_5epochs,
@@ -48,4 +50,12 @@ class nnUNetTrainerShapeKD_250epochs(ShapeKD, nnUNetTrainer_250epochs):
 
 
 class nnUNetTrainerShapeKD_500epochs(ShapeKD, nnUNetTrainer_500epochs):
+    pass
+
+
+class nnUNetTrainerShapeKD_NoMirroring(ShapeKD, nnUNetTrainerNoMirroring):
+    pass
+
+
+class nnUNetTrainerShapeKD_DA5(ShapeKD, nnUNetTrainerDA5):
     pass

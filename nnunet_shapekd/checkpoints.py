@@ -1,0 +1,214 @@
+"""Checkpoints: read without running code, written whole or not at all, with provenance, and resumed from safely."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import re
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from time import time
+from typing import Any
+
+import numpy as np
+import torch
+
+#: What a checkpoint may hold beside tensors and plain Python values: the numpy scalars of nnU-Net's logging.
+#: numpy 1 and 2 keep their reconstructing function in differently named modules, so a file may ask for either name.
+_ALLOWED_GLOBALS = [
+    np.dtype,
+    type(np.dtype(np.float16)),
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.int64)),
+    (np.float32(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (np.float32(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+]
+
+
+class UnsafeCheckpointError(ValueError):
+    """A checkpoint holds something other than weights and plain values; it could run code and was not loaded."""
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint cannot be read."""
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net's without running any code it may hold.
+
+    Returns:
+        The checkpoint, all tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UnsafeCheckpointError: if it holds more than weights and plain values.
+        DamagedCheckpointError: if it cannot be read, or is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or is no file.")
+    try:
+        with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message starts by advising to load the file without this protection
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
+        raise UnsafeCheckpointError(
+            f"{path} holds something other than weights and plain values{f' ({forbidden[1]})' if forbidden else ''} "
+            "and was not loaded: a checkpoint can run code. If you do not know where it comes from, delete it."
+        ) from None
+    except Exception as error:  # torch raises zip, runtime, key and end-of-file errors for a damaged file
+        raise DamagedCheckpointError(
+            f"{path} cannot be read, it is damaged or truncated ({type(error).__name__})."
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise DamagedCheckpointError(f"{path} is no checkpoint of nnU-Net: it holds a {type(checkpoint).__name__}.")
+    return checkpoint
+
+
+def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values: the same weights in a re-saved file have the same hash."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_atomically(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """``torch.save`` beside ``path``, then rename: a killed run leaves the old file or the new one."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    with open(temporary, "wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def network_builder_name(trainer: type) -> str:
+    """The trainer to name in a checkpoint, so that as bare an nnU-Net as possible can rebuild the network.
+
+    That is the class of nnU-Net's own that builds ``trainer``'s network; if a user's class builds it, ``trainer``.
+    """
+    builder = next(c for c in trainer.__mro__ if "build_network_architecture" in vars(c))
+    return builder.__name__ if builder.__module__.startswith("nnunetv2.") else trainer.__name__
+
+
+class ResumableTraining:
+    """Mixin: checkpoints carry provenance, are never half-written, and a killed run loses little.
+
+    Every file gets an entry "shapekd". A run saves at least once a minute of training (at the end of the epoch), where
+    nnU-Net saves every 50 epochs, and prints after each epoch how long it will still take.
+    """
+
+    #: kept in every checkpoint under "shapekd"
+    provenance: dict[str, Any]
+
+    def on_train_start(self) -> None:
+        self._saved_at = time()
+        if self.local_rank == 0:
+            for unfinished in Path(self.output_folder).glob(".checkpoint_*.partial"):  # a killed run's
+                unfinished.unlink()
+        super().on_train_start()
+
+    def on_epoch_end(self) -> None:
+        regular = self.save_every
+        if time() - self._saved_at > 60:
+            self.save_every = 1
+        super().on_epoch_end()
+        self.save_every = regular
+        log = self.logger.get_checkpoint()
+        starts, ends = (log[f"epoch_{moment}_timestamps"][-5:] for moment in ("start", "end"))
+        seconds_per_epoch = median(end - start for start, end in zip(starts, ends, strict=True))
+        left = timedelta(seconds=round((self.num_epochs - self.current_epoch) * seconds_per_epoch))
+        self.print_to_log_file(f"Progress: {self.current_epoch} of {self.num_epochs} epochs, about {left} left")
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it."""
+        buffer = io.BytesIO()
+        super().save_checkpoint(buffer)
+        if Path(filename).name == "checkpoint_latest.pth":
+            self._saved_at = time()
+        if buffer.tell() == 0:  # not the first rank, or checkpointing is disabled
+            return
+        buffer.seek(0)
+        # our own bytes of a moment ago: safe to unpickle
+        checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
+        checkpoint["shapekd"] = self.provenance
+        checkpoint["trainer_name"] = self._trainer_name_for_prediction()
+        write_atomically(checkpoint, filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest readable one."""
+        path = Path(filename_or_checkpoint)
+        # --val and --val_best mean exactly the file they name
+        if self.logger.resume and path.name != "checkpoint_best.pth":
+            path = self._newest_readable(path)
+        try:
+            checkpoint = _read_own(path)
+        except DamagedCheckpointError as error:
+            raise ValueError(
+                f"{error} Copy it again from where it came, or continue the training with --c, which falls back to "
+                f"another checkpoint in {path.parent}."
+            ) from error
+        if "shapekd" not in checkpoint:
+            raise ValueError(
+                f"{path} was not written by {type(self).__name__}. Move {self.output_folder} away and train anew "
+                "without --c."
+            )
+        super().load_checkpoint(str(path))
+        self.provenance = checkpoint["shapekd"]
+
+    def _checkpoints_in_the_way(self) -> list[dict[str, Any]]:
+        """What a fresh start into this folder would overwrite, as far as it can be read."""
+        found = []
+        for path in sorted(Path(self.output_folder).glob("checkpoint_*.pth")):
+            try:
+                found.append(_read_own(path))
+            except DamagedCheckpointError as error:
+                self.print_to_log_file(f"WARNING: {error}")
+        return found
+
+    def _newest_readable(self, path: Path) -> Path:
+        try:
+            _read_own(path)
+            return path
+        except DamagedCheckpointError as error:
+            damage = error
+        epochs = {}
+        for other in path.parent.glob("checkpoint_*.pth"):
+            try:
+                epochs[other] = _read_own(other)["current_epoch"]
+            except DamagedCheckpointError:
+                continue
+        if not epochs:
+            raise ValueError(
+                f"{damage} There is no other readable checkpoint to continue from. Move {path.parent} away and train "
+                "anew without --c."
+            ) from damage
+        newest = max(epochs, key=epochs.get)
+        self.print_to_log_file(
+            f"WARNING: {damage} Continuing from {newest.name} instead, after {epochs[newest]} epochs."
+        )
+        return newest
+
+    def _trainer_name_for_prediction(self) -> str:
+        return type(self).__name__
+
+
+def _read_own(path: Path) -> dict[str, Any]:
+    """A checkpoint of the training's own folder, which nnU-Net itself unpickles freely; tensors stay on the disk."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises zip, runtime, key and end-of-file errors for a damaged file
+        raise DamagedCheckpointError(
+            f"{path} cannot be read, it is damaged or truncated ({type(error).__name__})."
+        ) from error

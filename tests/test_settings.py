@@ -1,0 +1,125 @@
+"""The knobs: class attributes, SHAPEKD_* variables, bounds, and what is done with them."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import STUDENT, edit, make
+
+from nnunet_shapekd.settings import Settings, read_settings
+from nnunet_shapekd.training import ShapeKD
+
+
+def test_without_variables_the_class_attributes_count():
+    settings, overridden = read_settings(ShapeKD, {"HOME": "/root"})
+    assert settings == Settings(1.0, 0.0, 1.0, False, 0, None) and overridden == {}
+
+
+def test_variables_override_attributes():
+    environment = {
+        "SHAPEKD_LOGIT_WEIGHT": "0.5",
+        "SHAPEKD_FEATURE_WEIGHT": "2",
+        "SHAPEKD_TEMPERATURE": " 4 ",
+        "SHAPEKD_BALANCED": "True",
+        "SHAPEKD_RAMP_EPOCHS": "10",
+        "SHAPEKD_TEACHER_PATH": "/somewhere",
+    }
+    settings, overridden = read_settings(ShapeKD, environment)
+    assert settings == Settings(0.5, 2.0, 4.0, True, 10, "/somewhere")
+    assert overridden["temperature"] == "SHAPEKD_TEMPERATURE" and len(overridden) == 6
+
+
+def test_an_empty_variable_is_not_set():
+    settings, overridden = read_settings(ShapeKD, {"SHAPEKD_TEMPERATURE": ""})
+    assert settings.temperature == 1.0 and not overridden
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logit_weight", "-1"),
+        ("logit_weight", "nan"),
+        ("logit_weight", "a lot"),
+        ("feature_weight", "inf"),
+        ("feature_weight", "-0.1"),
+        ("temperature", "0"),
+        ("temperature", "-2"),
+        ("balanced", "perhaps"),
+        ("ramp_epochs", "-1"),
+        ("ramp_epochs", "2.5"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name, value):
+    variable = f"SHAPEKD_{name.upper()}"
+    with pytest.raises(ValueError, match=f"{variable}.* must be .*; got"):
+        read_settings(ShapeKD, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("logit_weight", -1.0), ("temperature", 0), ("temperature", "2"), ("balanced", 1), ("ramp_epochs", 0.5)],
+)
+def test_an_attribute_out_of_bounds_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} .*must be .*; got {value!r}"):
+        read_settings(type("Mine", (ShapeKD,), {name: value}), {})
+
+
+def test_a_mistyped_variable_is_refused_with_what_was_meant():
+    with pytest.raises(ValueError, match="SHAPEKD_TEMPERTURE is no setting.*did you mean SHAPEKD_TEMPERATURE"):
+        read_settings(ShapeKD, {"SHAPEKD_TEMPERTURE": "2"})
+
+
+def test_a_bad_setting_ends_the_training_before_it_starts(nnunet_environment, monkeypatch, loaders_must_not_start):
+    monkeypatch.setenv("SHAPEKD_TEMPERATURE", "0")
+    with pytest.raises(ValueError, match="SHAPEKD_TEMPERATURE.* above 0; got 0"):
+        make(STUDENT).run_training()
+
+
+def test_a_ramp_longer_than_the_training_is_refused(nnunet_environment, monkeypatch, loaders_must_not_start):
+    monkeypatch.setenv("SHAPEKD_RAMP_EPOCHS", "2")
+    with pytest.raises(ValueError, match="SHAPEKD_RAMP_EPOCHS.* at most the number of epochs, 1; got 2"):
+        make(STUDENT).run_training()
+
+
+def test_settings_reach_the_loss_the_log_and_the_checkpoint(ready, nnunet_environment, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SHAPEKD_TEMPERATURE", "3")
+    monkeypatch.setenv("SHAPEKD_BALANCED", "1")
+    trainer = make(STUDENT)
+    trainer.output_folder = str(tmp_path)  # an empty one
+    trainer.on_train_start()
+    assert trainer.loss.logits.temperature == 3 and trainer.loss.balanced
+    said = [line for line in capsys.readouterr().out.splitlines() if "Distilling from" in line]
+    assert len(said) == 1 and "temperature 3.0 (SHAPEKD_TEMPERATURE), balanced True (SHAPEKD_BALANCED)" in said[0]
+    trainer.save_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
+    entry = torch.load(tmp_path / "checkpoint_latest.pth", weights_only=False)["shapekd"]
+    assert entry["settings"]["temperature"] == 3 and entry["settings"]["logit_weight"] == 1
+
+
+def test_a_fresh_start_over_a_run_with_other_settings_is_refused(ready, student, monkeypatch, tmp_path):
+    before = {path.name: path.read_bytes() for path in student.glob("*.pth")}
+    monkeypatch.setenv("SHAPEKD_TEMPERATURE", "2")
+    with pytest.raises(ValueError) as error:
+        make(STUDENT).run_training()
+    message = str(error.value)
+    assert f"{student} holds a run of {STUDENT} with other settings" in message
+    assert "temperature: 1.0 before, 2.0 now" in message
+    assert "a class of their own" in message and "nnUNet_results" in message
+    assert {path.name: path.read_bytes() for path in student.glob("*.pth")} == before
+
+
+def test_a_fresh_start_with_the_same_settings_is_nnunets_own_business(ready, student):
+    trainer = make(STUDENT)
+    trainer.on_train_start()
+    assert trainer.current_epoch == 0
+
+
+def test_a_damaged_checkpoint_in_the_way_is_named_and_does_not_hide_the_others(ready, student, tmp_path, capsys):
+    shutil.copytree(student, tmp_path / "fold_0")
+    damaged = tmp_path / "fold_0" / "checkpoint_best.pth"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    edit(tmp_path / "fold_0" / "checkpoint_final.pth", lambda c: c["shapekd"]["settings"].update(balanced=True))
+    trainer = make(STUDENT)
+    trainer.output_folder = str(tmp_path / "fold_0")
+    with pytest.raises(ValueError, match="balanced: True before, False now"):
+        trainer.on_train_start()
+    assert f"WARNING: {damaged} cannot be read" in capsys.readouterr().out
