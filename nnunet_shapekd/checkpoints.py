@@ -147,8 +147,8 @@ class ResumableTraining:
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest readable one."""
         path = Path(filename_or_checkpoint)
-        # --val and --val_best mean exactly the file they name
-        if self.logger.resume and path.name != "checkpoint_best.pth":
+        # --val, and --val_best after a training, mean exactly the file they name
+        if self.logger.resume and not self.was_initialized:
             path = self._newest_readable(path)
         try:
             checkpoint = _read_own(path)

@@ -94,8 +94,7 @@ class VoxelClasses:
     def __init__(self, label_manager: LabelManager) -> None:
         self.has_regions = label_manager.has_regions
         self.ignore_label = label_manager.ignore_label
-        largest = max([*label_manager.all_labels, self.ignore_label or 0])
-        self.number = largest + 1
+        self.number = int(max([*label_manager.all_labels, self.ignore_label or 0])) + 1
         if not self.has_regions:
             return
         # as nnU-Net's ConvertSegmentationToRegionsTransform is called: the ignore label is the last "region"

@@ -63,6 +63,7 @@ class Workspace:
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "f",
             "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "passive",  # nnU-Net takes all cores: on a busy machine its threads would spin
         }
 
     def fold(self, trainer: str) -> Path:

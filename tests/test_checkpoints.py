@@ -128,8 +128,10 @@ def test_validation_alone_never_falls_back_to_other_weights(nnunet_environment, 
         trainer.load_checkpoint(str(final))
     best = folder / "checkpoint_best.pth"
     best.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=f"{best} cannot be read"):  # --c --val_best
-        continuing(folder).load_checkpoint(str(best))
+    trainer = continuing(folder)
+    trainer.initialize()
+    with pytest.raises(ValueError, match=f"{best} cannot be read"):  # --c --val_best, after the training
+        trainer.load_checkpoint(str(best))
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(ready, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from nnunet_shapekd.dataset_conversion.common import ConversionError, folds_by_p
 
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 # a folder with training/ as in the ACDC download, and split/train.json and val.json
-REAL_DATA = Path(os.environ.get("SHAPEKD_ACDC", Path(__file__).parents[2] / "shared/data/acdc"))
+REAL_DATA = Path(os.environ.get("ACDC_FOLDER", Path(__file__).parents[2] / "shared/data/acdc"))
 MODULE = "nnunet_shapekd.dataset_conversion.acdc"
 
 
