@@ -47,10 +47,10 @@ step 03_convert_scanner_a convert 27 PhantomA a
 step 04_convert_scanner_b convert 28 PhantomB b
 step 05_plan_and_preprocess nnUNetv2_plan_and_preprocess -d 27 -c 2d -np 2 -npfp 2 --verify_dataset_integrity
 step 06_small_plans python scripts/small_plans.py -d 27 --name demoPlans --patch 80 80 --batch 4 --features 16 32 64 96
-step 07_train_baseline train nnUNetTrainerDemo
-step 08_train_teacher train nnUNetTrainerMeanImageDemo
-step 09_train_student train nnUNetTrainerShapeKDDemo
-for trainer in nnUNetTrainerDemo nnUNetTrainerShapeKDDemo; do
+step 07_train_baseline train nnUNetTrainer_Demo
+step 08_train_teacher train nnUNetTrainerMeanImage_Demo
+step 09_train_student train nnUNetTrainerShapeKD_Demo
+for trainer in nnUNetTrainer_Demo nnUNetTrainerShapeKD_Demo; do
     for dataset in Dataset027_PhantomA Dataset028_PhantomB; do
         step "10_predict_${trainer}_$dataset" predict "$trainer" "$dataset" "$demo/predictions/$trainer/$dataset"
     done

@@ -15,7 +15,7 @@ import torch
 from nnunet_shapekd.class_mean import class_mean_image
 
 CLASSES = {"1": "RV", "2": "MLV", "3": "LVC"}
-NETWORKS = {"stock nnU-Net": "nnUNetTrainerDemo", "student (ShapeKD)": "nnUNetTrainerShapeKDDemo"}
+NETWORKS = {"stock nnU-Net": "nnUNetTrainer_Demo", "student (ShapeKD)": "nnUNetTrainerShapeKD_Demo"}
 SCANNERS = {"scanner a (training)": "Dataset027_PhantomA", "scanner b (unseen)": "Dataset028_PhantomB"}
 
 

@@ -9,7 +9,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
 
-class nnUNetTrainerDemo(nnUNetTrainerNoMirroring):
+class nnUNetTrainer_Demo(nnUNetTrainerNoMirroring):
     def __init__(
         self,
         plans: dict,
@@ -25,9 +25,9 @@ class nnUNetTrainerDemo(nnUNetTrainerNoMirroring):
         self.save_every = 5
 
 
-class nnUNetTrainerMeanImageDemo(MeanImage, nnUNetTrainerDemo):
+class nnUNetTrainerMeanImage_Demo(MeanImage, nnUNetTrainer_Demo):
     pass
 
 
-class nnUNetTrainerShapeKDDemo(ShapeKD, nnUNetTrainerDemo):
+class nnUNetTrainerShapeKD_Demo(ShapeKD, nnUNetTrainer_Demo):
     pass
