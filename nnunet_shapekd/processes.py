@@ -1,0 +1,88 @@
+"""Running a program so that nothing of it is left behind, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from types import FrameType
+
+
+def run_to_the_end(command: list[str]) -> int:
+    """Run a command; whatever ends it or this process before its time ends all processes it has started.
+
+    SIGTERM and SIGHUP interrupt as Ctrl-C does, unless they are ignored (nohup) or have a handler already.
+
+    Returns:
+        The exit status; below 0 the number of the signal that ended it.
+
+    Raises:
+        KeyboardInterrupt: after an interruption, when all is ended.
+    """
+    process = None
+    with _Interruptions() as interruptions:
+        try:
+            # a group of its own: nnU-Net's workers outlive a killed trainer otherwise
+            process = subprocess.Popen(command, start_new_session=True)
+            interruptions.let_through()
+            status = process.wait()
+        except BaseException:
+            interruptions.hold_back()
+            if process is not None:
+                _end_group(process)
+            raise
+    if status:
+        _end_group(process)
+    return status
+
+
+class _Interruptions:
+    """Makes a KeyboardInterrupt of Ctrl-C, SIGTERM and SIGHUP, but not while a process is started or ended.
+
+    An exception in the midst of ``Popen`` would lose a program that is running already.
+    """
+
+    def __init__(self) -> None:
+        self._held_back, self._came = True, False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _Interruptions:
+        if threading.current_thread() is threading.main_thread():  # only there Python lets handlers be set
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # no SIGHUP on Windows
+                if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        if not self._held_back:
+            raise KeyboardInterrupt
+
+    def hold_back(self) -> None:
+        self._held_back = True
+
+    def let_through(self) -> None:
+        self._held_back = False
+        if self._came:
+            raise KeyboardInterrupt
+
+
+def _end_group(process: subprocess.Popen) -> None:
+    if not hasattr(os, "killpg"):  # Windows
+        process.kill()
+        process.wait()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left (the latter is macOS's answer)
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
