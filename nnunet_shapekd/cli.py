@@ -46,6 +46,30 @@ def _doctor(args: argparse.Namespace) -> int:
     return examine(args.dataset, args.fold)
 
 
+def _train(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.train import train_pair
+
+    train_pair(
+        args.dataset,
+        args.configuration,
+        args.fold,
+        trainer=args.tr,
+        plans=args.p,
+        num_gpus=args.num_gpus,
+        device=args.device,
+        npz=args.npz,
+        continue_training=args.c,
+        only=args.only,
+    )
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.info import run
+
+    return run(args.checkpoint, args.json, args.cases)
+
+
 def _phantom(args: argparse.Namespace) -> int:
     from nnunet_shapekd.phantom import write_phantom
 
@@ -90,6 +114,36 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     doctor.add_argument("-d", "--dataset", metavar="DATASET", help="nnU-Net dataset id or name")
     doctor.add_argument("-f", "--fold", metavar="FOLD", help="the fold that must have a teacher (with -d)")
     doctor.set_defaults(run=_doctor)
+
+    train = commands.add_parser(
+        "train",
+        help="train a teacher and then its student",
+        description="Train the teacher of a fold, unless a finished one is there, and then its student, each with "
+        "nnU-Net's own training and in a process of its own. Says first what will be done and what it costs beside "
+        "stock nnU-Net. Nothing that is trained is overwritten.",
+    )
+    train.add_argument("dataset", metavar="DATASET", help="nnU-Net dataset id or name")
+    train.add_argument("configuration", metavar="CONFIG", help="2d, 3d_fullres, 3d_lowres, ...")
+    train.add_argument("fold", metavar="FOLD", help="a number, or all")
+    train.add_argument("-tr", default="nnUNetTrainerShapeKD", help="the student's trainer (default: %(default)s)")
+    train.add_argument("-p", default="nnUNetPlans", help="plans of both (default: %(default)s)")
+    train.add_argument("-num_gpus", type=int, default=1, help="GPUs for one training (default: %(default)s)")
+    train.add_argument("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
+    train.add_argument("--npz", action="store_true", help="keep the probabilities of the student's final validation")
+    train.add_argument("--c", action="store_true", help="continue what is unfinished, leave what is finished")
+    train.add_argument("--only", choices=("teacher", "student"), help="train this one alone")
+    train.set_defaults(run=_train)
+
+    info = commands.add_parser(
+        "info",
+        help="print where a checkpoint comes from",
+        description="Print what a checkpoint of nnU-Net says about itself: trainer, plans, settings, teacher, cases "
+        "and the SHA-256 of its weights. Code in the file is not run.",
+    )
+    info.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint_*.pth")
+    info.add_argument("--cases", action="store_true", help="name the cases instead of counting them")
+    info.add_argument("--json", action="store_true", help="print JSON, with all cases")
+    info.set_defaults(run=_info)
 
     convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
     datasets = convert.add_subparsers(metavar="DATASET", required=True)
