@@ -50,12 +50,13 @@ class _OnClassMeans(ResumableTraining):
         if not self.was_initialized:
             self.initialize()
         if self.current_epoch < self.num_epochs:  # --c after the last epoch only validates
+            split = self._split_it_began_with()
             if self.is_cascaded:
-                self._refuse_missing_previous_stage()
-            self._prepare_training()
+                self._refuse_missing_previous_stage(split)
+            self._prepare_training(split)
         super().on_train_start()
 
-    def _prepare_training(self) -> None:
+    def _prepare_training(self, split: dict[str, list[str]]) -> None:
         """Check and record what the training rests on; errors end it before its data loaders start."""
         raise NotImplementedError
 
@@ -112,12 +113,23 @@ class _OnClassMeans(ResumableTraining):
     def _splits(self) -> list[dict[str, list[str]]]:
         return load_json(self._splits_file())
 
-    def _refuse_missing_previous_stage(self) -> None:
+    def _split_it_began_with(self) -> dict[str, list[str]]:
+        """This fold's cases, for the provenance; a training is not continued on others."""
+        # str: nnU-Net's freshly made split holds numpy strings, which would not load without unpickling
+        training_cases, validation_cases = (sorted(map(str, cases)) for cases in self.do_split())
+        if self.current_epoch > 0 and self.provenance["training_cases"] != training_cases:
+            raise ValueError(
+                "This training began with another split of the cases. Bring that splits_final.json back to continue "
+                f"{self.output_folder}, or move that folder away and start anew without --c."
+            )
+        return {"training_cases": training_cases, "validation_cases": validation_cases}
+
+    def _refuse_missing_previous_stage(self, split: dict[str, list[str]]) -> None:
         """nnU-Net would stop in the middle of the training, with a data loader's traceback."""
         folder = Path(self.folder_with_segs_from_previous_stage)
         missing = {
-            str(case)
-            for cases in self.do_split()
+            case
+            for cases in split.values()
             for case in cases
             if not any((folder / f"{case}{ending}").is_file() for ending in (".b2nd", ".npz", ".npy"))
         }
@@ -165,21 +177,13 @@ class MeanImage(_OnClassMeans):
         )
         super().initialize()
 
-    def _prepare_training(self) -> None:
-        # str: nnU-Net's freshly made split holds numpy strings, which a student would not load
-        training_cases, validation_cases = (sorted(map(str, cases)) for cases in self.do_split())
-        if self.current_epoch > 0 and self.provenance["training_cases"] != training_cases:
-            raise ValueError(
-                "This teacher's training began with another split of the cases. Bring that splits_final.json back to "
-                f"continue {self.output_folder}, or move that folder away and start anew without --c."
-            )
+    def _prepare_training(self, split: dict[str, list[str]]) -> None:
         self.provenance = {
             "role": "teacher",
             "package_version": __version__,
             "trainer": type(self).__name__,
             "deep_supervision": self.enable_deep_supervision,
-            "training_cases": training_cases,
-            "validation_cases": validation_cases,
+            **split,
         }
 
     def train_step(self, batch: dict) -> dict:
@@ -290,8 +294,7 @@ class ShapeKD(_OnClassMeans):
         network = self.network.module if self.is_ddp else self.network
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
-    def _prepare_training(self) -> None:
-        training_cases, validation_cases = self.do_split()
+    def _prepare_training(self, split: dict[str, list[str]]) -> None:
         trainer = self.teacher_trainer_name()
         command = training_command(self, trainer)
         if self.settings.teacher_path:
@@ -311,7 +314,7 @@ class ShapeKD(_OnClassMeans):
             advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
         checkpoint = read_teacher_checkpoint(path, advice)
         check_teacher_fits(checkpoint, path, self, advice)
-        self._refuse_leaks(leaked_cases(checkpoint, training_cases, validation_cases), path, advice)
+        self._refuse_leaks(leaked_cases(checkpoint, **split), path, advice)
         self.teacher = build_teacher(checkpoint, path, self, advice).to(self.device)
         if self.settings.feature_weight:
             features = self.loss.recorded_features
@@ -337,6 +340,7 @@ class ShapeKD(_OnClassMeans):
                 "training_cases": checkpoint["shapekd"]["training_cases"],
                 "weights_sha256": weights_sha256(checkpoint["network_weights"]),
             },
+            **split,
         }
         if self.current_epoch > 0:
             self._refuse_another_continuation(provenance)

@@ -31,13 +31,15 @@ def folder(student, tmp_path):
     return folder
 
 
-def test_a_teacher_is_not_continued_on_another_split(nnunet_environment, teacher):
-    trainer = make(TEACHER)
-    trainer.load_checkpoint(str(teacher / "checkpoint_final.pth"))
-    trainer._prepare_training()  # the same split: no objection
+@pytest.mark.parametrize("name", [TEACHER, STUDENT])
+def test_a_training_is_not_continued_on_another_split(ready, student, teacher, name):
+    trainer = make(name)
+    trainer.load_checkpoint(str((teacher if name == TEACHER else student) / "checkpoint_final.pth"))
+    trainer.num_epochs = 2  # one is left
+    trainer.on_train_start()  # the same split: no objection
     trainer.provenance["training_cases"] = trainer.provenance["training_cases"][1:]
     with pytest.raises(ValueError, match="began with another split"):
-        trainer._prepare_training()
+        trainer.on_train_start()
 
 
 def test_a_checkpoint_of_another_origin_is_named(nnunet_environment, teacher_file):

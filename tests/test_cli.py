@@ -33,7 +33,9 @@ def doctor(nnunet_environment, capsys, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("command", [[], ["trainers"], ["doctor"], ["convert"], ["convert", "acdc"], ["phantom"]])
+@pytest.mark.parametrize(
+    "command", [[], ["trainers"], ["doctor"], ["train"], ["info"], ["convert"], ["convert", "acdc"], ["phantom"]]
+)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])

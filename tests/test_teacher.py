@@ -147,7 +147,7 @@ def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_
     try:
         trainer = make(TEACHER)
         trainer.initialize()
-        trainer._prepare_training()
+        trainer._prepare_training(trainer._split_it_began_with())
         assert splits.is_file()
     finally:
         splits.write_bytes(content)
@@ -233,7 +233,7 @@ def narrow(nnunet_environment, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([os.environ["nnUNet_extTrainer"], str(folder)]))
     trainer = make("nnUNetTrainerMeanImage_Narrow")
     trainer.initialize()
-    trainer._prepare_training()
+    trainer._prepare_training(trainer._split_it_began_with())
     path = nnunet_environment.fold("nnUNetTrainerMeanImage_Narrow") / "checkpoint_final.pth"
     trainer.save_checkpoint(str(path))
     yield path
