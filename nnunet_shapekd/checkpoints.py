@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import re
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from batchgenerators.utilities.file_and_folder_operations import join
 
 #: What a checkpoint may hold beside tensors and plain Python values: the numpy scalars of nnU-Net's logging.
 #: numpy 1 and 2 keep their reconstructing function in differently named modules, so a file may ask for either name.
@@ -53,7 +55,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is not there, or is no file.")
     try:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = _load(path, weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message starts by advising to load the file without this protection
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
@@ -61,13 +63,30 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} holds something other than weights and plain values{f' ({forbidden[1]})' if forbidden else ''} "
             "and was not loaded: a checkpoint can run code. If you do not know where it comes from, delete it."
         ) from None
-    except Exception as error:  # torch raises zip, runtime, key and end-of-file errors for a damaged file
-        raise DamagedCheckpointError(
-            f"{path} cannot be read, it is damaged or truncated ({type(error).__name__})."
-        ) from error
     if not isinstance(checkpoint, dict):
         raise DamagedCheckpointError(f"{path} is no checkpoint of nnU-Net: it holds a {type(checkpoint).__name__}.")
     return checkpoint
+
+
+def _load(path: Path, weights_only: bool) -> Any:
+    """``torch.load`` onto the CPU; tensors stay on the disk until they are used.
+
+    Raises:
+        DamagedCheckpointError: if the content is damaged. What is wrong with the disk or the installation stays what
+            it is: no reason to give a checkpoint up.
+    """
+    whole = zipfile.is_zipfile(path)  # as torch writes since 1.6
+    try:
+        return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=whole)
+    except (OSError, ImportError, AttributeError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        if weights_only and (whole or "GLOBAL" in str(error)):  # not damaged: of forbidden content
+            raise
+        damage = "UnpicklingError"
+    except Exception as error:  # torch raises runtime, key, value and end-of-file errors for a damaged file
+        damage = type(error).__name__
+    raise DamagedCheckpointError(f"{path} cannot be read, it is damaged or truncated ({damage}).")
 
 
 def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
@@ -118,11 +137,13 @@ class ResumableTraining:
         super().on_train_start()
 
     def on_epoch_end(self) -> None:
-        regular = self.save_every
-        if time() - self._saved_at > 60:
-            self.save_every = 1
         super().on_epoch_end()
-        self.save_every = regular
+        # after nnU-Net's own end of the epoch: what it saves before has the previous epoch's best Dice, with which a
+        # continued run would overwrite a better checkpoint_best
+        if time() - self._saved_at > 60 and self.current_epoch < self.num_epochs:
+            self.current_epoch -= 1  # as nnU-Net's on_train_end does
+            self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
+            self.current_epoch += 1
         log = self.logger.get_checkpoint()
         starts, ends = (log[f"epoch_{moment}_timestamps"][-5:] for moment in ("start", "end"))
         seconds_per_epoch = median(end - start for start, end in zip(starts, ends, strict=True))
@@ -130,7 +151,10 @@ class ResumableTraining:
         self.print_to_log_file(f"Progress: {self.current_epoch} of {self.num_epochs} epochs, about {left} left")
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it."""
+        """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it.
+
+        The class below in the line is given a file object to save into, not a path.
+        """
         buffer = io.BytesIO()
         super().save_checkpoint(buffer)
         if Path(filename).name == "checkpoint_latest.pth":
@@ -151,7 +175,7 @@ class ResumableTraining:
         if self.logger.resume and not self.was_initialized:
             path = self._newest_readable(path)
         try:
-            checkpoint = _read_own(path)
+            checkpoint = _load(path, weights_only=False)
         except DamagedCheckpointError as error:
             raise ValueError(
                 f"{error} Copy it again from where it came, or continue the training with --c, which falls back to "
@@ -166,25 +190,27 @@ class ResumableTraining:
         self.provenance = checkpoint["shapekd"]
 
     def _checkpoints_in_the_way(self) -> list[dict[str, Any]]:
-        """What a fresh start into this folder would overwrite, as far as it can be read."""
+        """What a fresh start into this folder would overwrite, as far as it can be read; nothing in it is run."""
         found = []
         for path in sorted(Path(self.output_folder).glob("checkpoint_*.pth")):
             try:
-                found.append(_read_own(path))
+                found.append(read_checkpoint(path))
+            except UnsafeCheckpointError as error:
+                raise ValueError(f"{error} It is in the way of this training: move {path.parent} away.") from error
             except DamagedCheckpointError as error:
                 self.print_to_log_file(f"WARNING: {error}")
         return found
 
     def _newest_readable(self, path: Path) -> Path:
         try:
-            _read_own(path)
+            _load(path, weights_only=False)
             return path
         except DamagedCheckpointError as error:
             damage = error
         epochs = {}
         for other in path.parent.glob("checkpoint_*.pth"):
             try:
-                epochs[other] = _read_own(other)["current_epoch"]
+                epochs[other] = _load(other, weights_only=False)["current_epoch"]
             except DamagedCheckpointError:
                 continue
         if not epochs:
@@ -200,15 +226,3 @@ class ResumableTraining:
 
     def _trainer_name_for_prediction(self) -> str:
         return type(self).__name__
-
-
-def _read_own(path: Path) -> dict[str, Any]:
-    """A checkpoint of the training's own folder, which nnU-Net itself unpickles freely; tensors stay on the disk."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch raises zip, runtime, key and end-of-file errors for a damaged file
-        raise DamagedCheckpointError(
-            f"{path} cannot be read, it is damaged or truncated ({type(error).__name__})."
-        ) from error

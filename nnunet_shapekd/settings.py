@@ -7,6 +7,7 @@ environment variable ``SHAPEKD_<NAME>`` overrides for one run.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import inf
@@ -69,6 +70,8 @@ def read_settings(trainer: object, environment: Mapping[str, str]) -> tuple[Sett
                 f"There are {', '.join(variables)}. Unset the others."
             )
     values = {name: getattr(trainer, name) for name in _BOUNDS}
+    if isinstance(values["teacher_path"], os.PathLike):
+        values["teacher_path"] = os.fspath(values["teacher_path"])
     given = {variable: name for variable, name in variables.items() if environment.get(variable)}
     for variable, name in given.items():
         try:
@@ -76,6 +79,18 @@ def read_settings(trainer: object, environment: Mapping[str, str]) -> tuple[Sett
         except (ValueError, KeyError):
             raise ValueError(f"{variable} must be {_BOUNDS[name][1]}; got {environment[variable]!r}") from None
     return Settings(**values), {name: variable for variable, name in given.items()}
+
+
+def different_settings(before: Mapping[str, Any], now: Settings) -> list[str]:
+    """One line for each setting that differs from a run's record.
+
+    Not for ``teacher_path``: the same teacher may have moved. Its weights are to be compared instead.
+    """
+    return [
+        f"{name} ({PREFIX}{name.upper()}): {before.get(name, 'not recorded')} before, {value} now"
+        for name, value in asdict(now).items()
+        if name != "teacher_path" and (name not in before or before[name] != value)
+    ]
 
 
 def _number(fits: Callable[[float], bool]) -> Callable[[Any], bool]:

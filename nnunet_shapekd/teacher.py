@@ -52,9 +52,9 @@ def find_teacher(path: str, fold: int | str) -> Path:
         FileNotFoundError: if there is no such file or folder, or no finished training in it.
     """
     given = Path(path).expanduser()
-    candidates = (
-        [given] if given.suffix else [given / "checkpoint_final.pth", given / f"fold_{fold}" / "checkpoint_final.pth"]
-    )
+    candidates = [given]
+    if given.is_dir():
+        candidates = [given / "checkpoint_final.pth", given / f"fold_{fold}" / "checkpoint_final.pth"]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -64,12 +64,13 @@ def find_teacher(path: str, fold: int | str) -> Path:
     )
 
 
-def read_teacher_checkpoint(path: Path, advice: str) -> dict[str, Any]:
+def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, Any]:
     """Read a teacher's checkpoint without running any code it may hold.
 
     Args:
         path: ``checkpoint_final.pth`` of a MeanImage trainer.
-        advice: how to come to the right teacher, for the error messages.
+        command: what trains it, for the error message of an unfinished one.
+        advice: how to come to the right teacher, for the other error messages.
 
     Returns:
         The checkpoint, all tensors on the CPU.
@@ -83,13 +84,13 @@ def read_teacher_checkpoint(path: Path, advice: str) -> dict[str, Any]:
         if unfinished:
             raise FileNotFoundError(
                 f"The teacher's training is not finished: {path} is missing, but {unfinished[-1].name} is there. "
-                f"Continue it with --c. {advice}"
+                f"Continue it:\n    {command} --c"
             )
         raise FileNotFoundError(f"No teacher for this student: {path} is missing. {advice}")
     try:
         checkpoint = read_checkpoint(path)
     except ValueError as error:
-        raise type(error)(f"The teacher {error} {advice}") from error.__cause__
+        raise type(error)(f"The teacher {error} {advice}") from error
     entry = checkpoint.get("shapekd")
     if not isinstance(entry, dict) or entry.get("role") != "teacher":
         role = entry.get("role") if isinstance(entry, dict) else None
@@ -101,7 +102,7 @@ def read_teacher_checkpoint(path: Path, advice: str) -> dict[str, Any]:
     return checkpoint
 
 
-def _fingerprint(plans: dict, configuration_name: str, dataset: dict, deep_supervision: bool) -> dict[str, str]:
+def _fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str, str]:
     """What teacher and student must have in common, each value as JSON (in which even NaN equals itself)."""
     fingerprint = {
         "dataset": plans["dataset_name"],
@@ -110,7 +111,6 @@ def _fingerprint(plans: dict, configuration_name: str, dataset: dict, deep_super
         "plans": plans["plans_name"],
         "intensity properties": plans.get("foreground_intensity_properties_per_channel"),
         "configuration": configuration_name,
-        "deep supervision": deep_supervision,
     }
     # the manager follows "inherits_from"
     configuration = PlansManager(plans).get_configuration(configuration_name).configuration
@@ -134,16 +134,11 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
         ValueError: naming all differences, if the two were not trained on the same preprocessed data.
     """
     init_args = checkpoint["init_args"]
-    theirs = _fingerprint(
-        init_args["plans"],
-        init_args["configuration"],
-        init_args["dataset_json"],
-        checkpoint["shapekd"]["deep_supervision"],
-    )
-    own = _fingerprint(
-        student.plans_manager.plans, student.configuration_name, student.dataset_json, student.enable_deep_supervision
-    )
+    theirs = _fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
+    own = _fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
     differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
+    if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:
+        differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")
     if differences:
         raise ValueError(
             f"The teacher {path} does not fit this student:\n    " + "\n    ".join(differences) + f"\n{advice}"
@@ -168,25 +163,44 @@ def leaked_cases(
     return sorted(unseen & set(checkpoint["shapekd"]["training_cases"]))
 
 
-def build_teacher(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> nn.Module:
+def teacher_trainer_class(checkpoint: dict[str, Any], path: Path) -> type[nnUNetTrainer]:
+    """The trainer that made a teacher: it knows the network, and what the teacher sees.
+
+    Args:
+        checkpoint: from :func:`read_teacher_checkpoint`.
+        path: its file, for the error messages.
+
+    Raises:
+        ValueError: if there is none of that name, or it is no MeanImage trainer.
+    """
+    name = checkpoint["trainer_name"]
+    try:
+        trainer = recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The trainer {name} of the teacher {path} is in none of the folders of nnUNet_extTrainer "
+            f"({os.environ.get('nnUNet_extTrainer', 'not set')}). Add the folder of its file."
+        ) from error
+    if not hasattr(trainer, "teacher_input"):
+        raise ValueError(f"The trainer {name} of the teacher {path} is not made with the MeanImage mixin any more.")
+    return trainer
+
+
+def build_teacher(
+    trainer: type[nnUNetTrainer], checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str
+) -> nn.Module:
     """The teacher's network with its weights, as a constant: evaluation mode, no gradients, on the CPU.
 
     Args:
+        trainer: from :func:`teacher_trainer_class`.
         checkpoint: from :func:`read_teacher_checkpoint`, checked by :func:`check_teacher_fits`.
         path: its file, for the error messages.
         student: the student's trainer, whose plans and channels the network is built from.
         advice: how to come to the right teacher, for the error messages.
 
     Raises:
-        ValueError: if its trainer cannot be found, or the weights are not finite or not this network's.
+        ValueError: if the weights are not finite or not this network's.
     """
-    try:
-        trainer = recursive_find_trainer_class_by_name(checkpoint["trainer_name"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"The trainer {checkpoint['trainer_name']} of the teacher {path} is in none of the folders of "
-            f"nnUNet_extTrainer ({os.environ.get('nnUNet_extTrainer', 'not set')}). Add the folder of its file."
-        ) from error
     with torch.random.fork_rng(devices=[]):  # the discarded initial weights draw no random numbers
         teacher = trainer.build_network_architecture(
             student.plans_manager,

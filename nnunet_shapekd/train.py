@@ -22,10 +22,11 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_shapekd.checkpoints import read_checkpoint
 from nnunet_shapekd.cli import trainers_folder
 from nnunet_shapekd.cost import pair_cost
 from nnunet_shapekd.processes import run_to_the_end
-from nnunet_shapekd.settings import read_settings
+from nnunet_shapekd.settings import different_settings, read_settings
 from nnunet_shapekd.teacher import find_teacher, teacher_checkpoint_path
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
@@ -52,6 +53,7 @@ def planned_actions(
     only: Role | None = None,
     continue_training: bool = False,
     teacher_given: bool = False,
+    next_stage: bool = False,
 ) -> dict[Role, Action]:
     """What is to be done, teacher first, so that nothing is lost.
 
@@ -61,6 +63,7 @@ def planned_actions(
         only: train this one alone.
         continue_training: continue what is unfinished, leave what is finished.
         teacher_given: the student asks for a finished teacher by its path, whatever is in ``teacher``.
+        next_stage: whether a cascade's second stage follows, whose teacher needs this one's validation.
 
     Raises:
         ValueError: if a training is there that this would overwrite, or continue without being asked to.
@@ -85,7 +88,7 @@ def planned_actions(
                 f"An unfinished training of the {role} is there: {folder}. Continue it with --c, or move that folder "
                 "away to train anew."
             )
-    taught = states["teacher"] in ("trained", "validated")  # nobody needs the teacher's validation
+    taught = states["teacher"] in ("trained", "validated")
     if not taught and only == "student":
         raise FileNotFoundError(
             f"--only student needs a finished teacher, and {teacher / 'checkpoint_final.pth'} is missing. Train it "
@@ -97,6 +100,8 @@ def planned_actions(
             "that teacher back, or move the student's folder away to train both anew."
         )
     begin_or_continue: dict[State, Action] = {"none": "train", "unfinished": "continue"}
+    if next_stage and not teacher_given:  # nobody else needs a teacher's validation
+        begin_or_continue["trained"] = "continue"
     return {role: begin_or_continue.get(states[role], "nothing") for role in roles}
 
 
@@ -275,7 +280,16 @@ def train_pair(
     )
     if settings.teacher_path:
         teacher = find_teacher(settings.teacher_path, fold).parent
-    actions = planned_actions(teacher, student, only, continue_training, bool(settings.teacher_path))
+    next_stage = pair.configuration_manager.next_stage_names is not None
+    actions = planned_actions(teacher, student, only, continue_training, bool(settings.teacher_path), next_stage)
+    if actions.get("student") == "nothing":
+        before = read_checkpoint(student / "checkpoint_final.pth").get("shapekd", {}).get("settings", {})
+        if differences := different_settings(before, settings):
+            raise ValueError(
+                f"The finished student {student} was trained with other settings:\n    "
+                + "\n    ".join(differences)
+                + "\nMove it away to train anew, or give these settings a class of their own."
+            )
     print(f"{pair.dataset_name}, {configuration}, fold {fold}, plans {plans}")
     says = {"nothing": "finished already", "train": "to be trained", "continue": "to be continued"}
     for role, folder in (("teacher", teacher), ("student", student)):

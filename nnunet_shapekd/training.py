@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, load_json
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.helpers import dummy_context
 from torch import autocast, distributed, nn
@@ -26,7 +27,7 @@ from nnunet_shapekd.checkpoints import ResumableTraining, network_builder_name, 
 from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.distillation import DistilledLoss
 from nnunet_shapekd.report.curves import plot_distillation
-from nnunet_shapekd.settings import read_settings
+from nnunet_shapekd.settings import different_settings, read_settings
 from nnunet_shapekd.skipless_unet import without_skips
 from nnunet_shapekd.teacher import (
     build_teacher,
@@ -35,6 +36,7 @@ from nnunet_shapekd.teacher import (
     leaked_cases,
     read_teacher_checkpoint,
     teacher_checkpoint_path,
+    teacher_trainer_class,
     training_command,
 )
 
@@ -60,24 +62,12 @@ class _OnClassMeans(ResumableTraining):
         """Check and record what the training rests on; errors end it before its data loaders start."""
         raise NotImplementedError
 
-    def teacher_input(self, image: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """What the teacher sees of a sample; override it for another prior.
-
-        Args:
-            image: ``(b, c, x, y[, z])``, the image channels.
-            classes: ``(b, 1, x, y[, z])`` int64 on the same grid, see :class:`~nnunet_shapekd.class_mean.VoxelClasses`.
-
-        Returns:
-            The teacher's input, shaped like ``image``: the class-mean image.
-        """
-        return class_mean_image(image, classes, self.classes.number)
-
-    def _teacher_data(self, data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _teacher_data(self, teacher: type[MeanImage], data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``data`` with the teacher's input in place of the image; a cascade's previous stage passes through."""
         n_image = self.num_input_channels
         if self.is_cascaded:
             n_image -= len(self.label_manager.foreground_labels)
-        image = self.teacher_input(data[:, :n_image], self.classes.of_target(target))
+        image = teacher.teacher_input(data[:, :n_image], self.classes.of_target(target), self.classes.number)
         return torch.cat((image, data[:, n_image:]), dim=1) if self.is_cascaded else image
 
     def _on_device(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor | list[torch.Tensor], torch.Tensor]:
@@ -97,7 +87,8 @@ class _OnClassMeans(ResumableTraining):
         sides.
         """
         split = super().do_split()  # makes the file where there is none yet
-        if self.fold != "all":
+        folds_are_nnunets = super().do_split.__func__ is nnUNetTrainer.do_split  # not a user's own
+        if self.fold != "all" and folds_are_nnunets:
             folds = len(self._splits())
             if not 0 <= self.fold < folds:
                 raise ValueError(
@@ -170,6 +161,20 @@ class MeanImage(_OnClassMeans):
             )
         )
 
+    @classmethod
+    def teacher_input(cls, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
+        """What the teacher sees of a sample; override it for a control or another prior. Its students ask it, too.
+
+        Args:
+            image: ``(b, c, x, y[, z])``, the image channels.
+            classes: ``(b, 1, x, y[, z])`` int64 on the same grid, see :class:`~nnunet_shapekd.class_mean.VoxelClasses`.
+            num_classes: classes are 0 to ``num_classes - 1``.
+
+        Returns:
+            The teacher's input, shaped like ``image``: the class-mean image.
+        """
+        return class_mean_image(image, classes, num_classes)
+
     def initialize(self) -> None:
         self.print_to_log_file(
             "This is a TEACHER. It sees the reference labels in its input: its Dice is no result, predicting with it "
@@ -195,7 +200,7 @@ class MeanImage(_OnClassMeans):
     def _with_teacher_data(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
-        return {**batch, "data": self._teacher_data(data, finest), "target": target}
+        return {**batch, "data": self._teacher_data(type(self), data, finest), "target": target}
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's final validation, on class-mean images: means over a slice in 2d, over the volume in 3d."""
@@ -216,10 +221,11 @@ def _teacher_input_dataset(dataset_class: type, trainer: MeanImage) -> type:
             data, seg, seg_prev, properties = super().load_case(identifier)
             image = torch.from_numpy(np.array(data[:]))  # (c, z, x, y); 2d predicts slice by slice along z
             classes = trainer.classes.of_label_map(torch.from_numpy(np.array(seg[:1])))  # (1, z, x, y)
+            number = trainer.classes.number
             if slice_by_slice:
-                result = trainer.teacher_input(image.transpose(0, 1), classes.transpose(0, 1)).transpose(0, 1)
+                result = trainer.teacher_input(image.transpose(0, 1), classes.transpose(0, 1), number).transpose(0, 1)
             else:
-                result = trainer.teacher_input(image[None], classes[None])[0]
+                result = trainer.teacher_input(image[None], classes[None], number)[0]
             return result.contiguous().numpy(), seg, seg_prev, properties
 
     return TeacherInputDataset
@@ -245,8 +251,10 @@ class ShapeKD(_OnClassMeans):
     teacher_path: str | None = None
 
     #: name of the teacher's trainer; ``None``: this trainer's name with "ShapeKD…" up to the next "_" replaced by
-    #: "MeanImage", so that all students of one kind share a teacher
+    #: "MeanImage", so that all students of one variant share a teacher
     teacher_trainer: str | None = None
+    #: the teacher's trainer, which knows what the teacher sees
+    teacher_class: type[MeanImage] = MeanImage
 
     @classmethod
     def teacher_trainer_name(cls) -> str:
@@ -265,6 +273,11 @@ class ShapeKD(_OnClassMeans):
         return name
 
     def initialize(self) -> None:
+        if hasattr(self, "teacher_input"):
+            raise ValueError(
+                f"{type(self).__name__} defines teacher_input, which belongs to its teacher's trainer: the student "
+                "asks that one, so that both see the same. Define it there alone."
+            )
         self.settings, self._overridden = read_settings(self, os.environ)
         if self.settings.ramp_epochs > self.num_epochs:
             raise ValueError(
@@ -281,8 +294,15 @@ class ShapeKD(_OnClassMeans):
         self._prepare_log()
 
     def _build_loss(self) -> nn.Module:
+        segmentation = super()._build_loss()
+        if self.enable_deep_supervision and not isinstance(segmentation, DeepSupervisionWrapper):
+            raise NotImplementedError(
+                "With deep supervision the distillation takes the scales' weights from nnU-Net's "
+                f"DeepSupervisionWrapper; the loss of {type(self).__name__} is a {type(segmentation).__name__}. Wrap "
+                "it in one, or switch enable_deep_supervision off."
+            )
         return DistilledLoss(
-            super()._build_loss(),
+            segmentation,
             self.classes,
             self.settings.logit_weight,
             self.settings.feature_weight,
@@ -294,28 +314,41 @@ class ShapeKD(_OnClassMeans):
         network = self.network.module if self.is_ddp else self.network
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
+    def on_train_start(self) -> None:
+        if self.current_epoch > 0:  # after the last epoch, too: the settings would be taken for this run's
+            self._refuse_other_settings(self.provenance, "This training began with other settings")
+        super().on_train_start()
+
     def _prepare_training(self, split: dict[str, list[str]]) -> None:
         trainer = self.teacher_trainer_name()
         command = training_command(self, trainer)
+        path = teacher_checkpoint_path(
+            self.plans_manager.dataset_name,
+            trainer,
+            self.plans_manager.plans_name,
+            self.configuration_name,
+            self.fold,
+        )
+        advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
         if self.settings.teacher_path:
             path = find_teacher(self.settings.teacher_path, self.fold)
             advice = (
                 "Give another teacher_path (SHAPEKD_TEACHER_PATH), or none and train this student's own teacher:\n"
                 f"    {command}"
             )
-        else:
-            path = teacher_checkpoint_path(
-                self.plans_manager.dataset_name,
-                trainer,
-                self.plans_manager.plans_name,
-                self.configuration_name,
-                self.fold,
+        if self.current_epoch > 0:
+            before = self.provenance["teacher"]
+            advice = (
+                f"This training began with a teacher of {before['trainer']}, fold {before['fold']}, weights SHA-256 "
+                f"{before['weights_sha256'][:12]}…, teacher_path {self.provenance['settings']['teacher_path']}. Bring "
+                "it back, or set SHAPEKD_TEACHER_PATH to where it is now; a newly trained one will not do. Or move "
+                f"{self.output_folder} away and start anew without --c."
             )
-            advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
-        checkpoint = read_teacher_checkpoint(path, advice)
+        checkpoint = read_teacher_checkpoint(path, command, advice)
         check_teacher_fits(checkpoint, path, self, advice)
         self._refuse_leaks(leaked_cases(checkpoint, **split), path, advice)
-        self.teacher = build_teacher(checkpoint, path, self, advice).to(self.device)
+        self.teacher_class = teacher_trainer_class(checkpoint, path)
+        self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
         if self.settings.feature_weight:
             features = self.loss.recorded_features
             stage = _last_decoder_stage(self.teacher)
@@ -343,9 +376,11 @@ class ShapeKD(_OnClassMeans):
             **split,
         }
         if self.current_epoch > 0:
-            self._refuse_another_continuation(provenance)
+            if self.provenance["teacher"]["weights_sha256"] != provenance["teacher"]["weights_sha256"]:
+                raise ValueError(f"{path} is another teacher than this training's. {advice}")
         else:
-            self._refuse_to_overwrite_another_run(provenance)
+            for other in self._checkpoints_in_the_way():
+                self._refuse_to_overwrite(other, provenance)
         self.provenance = provenance
         settings = ", ".join(
             f"{name} {value}{f' ({self._overridden[name]})' if name in self._overridden else ''}"
@@ -368,40 +403,40 @@ class ShapeKD(_OnClassMeans):
             raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
         self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
 
-    def _refuse_another_continuation(self, now: dict[str, Any]) -> None:
-        before = self.provenance
-        # the same weights may have moved to another path
-        settings = [name for name in now["settings"] if name != "teacher_path"]
-        differences = [
-            *_differences(before["settings"], now["settings"], settings),
-            *_differences(before["teacher"], now["teacher"], ("trainer", "weights_sha256")),
-        ]
+    def _refuse_other_settings(self, before: dict[str, Any], what: str) -> None:
+        differences = different_settings(before.get("settings", {}), self.settings)
         if differences:
             raise ValueError(
-                "This training began with another teacher or other settings:\n    " + "\n    ".join(differences) + "\n"
+                f"{what}:\n    " + "\n    ".join(differences) + "\n"
                 f"Bring those back to continue {self.output_folder}, or move that folder away and start anew "
                 "without --c."
             )
 
-    def _refuse_to_overwrite_another_run(self, now: dict[str, Any]) -> None:
-        for other in self._checkpoints_in_the_way():
-            before = other.get("shapekd", {}).get("settings", {})
-            differences = _differences(before, now["settings"], now["settings"])
-            if differences:
-                raise ValueError(
-                    f"{self.output_folder} holds a run of {type(self).__name__} with other settings, which this one "
-                    "would overwrite:\n    " + "\n    ".join(differences) + "\n"
-                    "nnU-Net names result folders by the trainer's class. Either give these settings a class of their "
-                    "own (class nnUNetTrainerShapeKD_Mine(ShapeKD, nnUNetTrainer) with the settings as attributes), or "
-                    "set nnUNet_results to another folder; or move the old run away."
-                )
+    def _refuse_to_overwrite(self, checkpoint: dict[str, Any], now: dict[str, Any]) -> None:
+        before = checkpoint.get("shapekd", {})
+        differences = different_settings(before.get("settings", {}), self.settings)
+        teachers = [run.get("teacher", {}).get("weights_sha256", "not recorded")[:12] for run in (before, now)]
+        if teachers[0] != teachers[1]:
+            differences.append(f"teacher's weights: {teachers[0]} before, {teachers[1]} now")
+        if not differences:
+            return
+        own, bases = type(self).__name__, ", ".join(base.__name__ for base in type(self).__bases__)
+        mine = re.sub("(ShapeKD[^_]*|$)", r"\1Mine", own, count=1)
+        raise ValueError(
+            f"{self.output_folder} holds a run of {own} that this one would overwrite, which differs:\n    "
+            + "\n    ".join(differences)
+            + "\nnnU-Net names result folders by the trainer's class. Move the old run away; or set nnUNet_results to "
+            "another folder; or give these settings a class of their own, in a folder on nnUNet_extTrainer:\n"
+            f"    class {mine}({bases}):\n"
+            f'        teacher_trainer = "{self.teacher_trainer_name()}"'
+        )
 
     def train_step(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
         # no_grad, not inference_mode, whose tensors the loss could not save for its backward pass. nnU-Net autocasts
         # on CUDA only.
         with torch.no_grad():
-            teacher_data = self._teacher_data(data, finest)
+            teacher_data = self._teacher_data(self.teacher_class, data, finest)
             with autocast("cuda") if self.device.type == "cuda" else dummy_context():
                 self.loss.teacher_logits = self.teacher(teacher_data)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
@@ -464,11 +499,3 @@ def _last_decoder_stage(network: nn.Module) -> nn.Module:
             f"{type(network).__name__} has none. Distil logits instead (feature_weight 0)."
         )
     return stages[-1]
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> list[str]:
-    return [
-        f"{name}: {before.get(name, 'not recorded')} before, {now[name]} now"
-        for name in names
-        if name not in before or before[name] != now[name]
-    ]

@@ -12,7 +12,7 @@ fails does not stop the others. Ctrl-C stops all.
 
   --gpus    GPUs to use, as in CUDA_VISIBLE_DEVICES, or cpu: one fold after the other on the CPU
             (default: CUDA_VISIBLE_DEVICES if set, else all that nvidia-smi lists, else cpu)
-  --folds   folds to train (default: those of the dataset's splits_final.json; 0 to 4 where there is none yet)
+  --folds   folds to train (default: those of the dataset's splits_final.json)
   --logs    folder of the logs, one file a fold, to which a later run appends (default: shapekd_logs)
   OPTIONS   for shapekd train, for example: -- -tr nnUNetTrainerShapeKD_250epochs -p nnUNetResEncUNetMPlans
 END
@@ -42,8 +42,8 @@ dataset=${arguments[0]} configuration=${arguments[1]}
 command -v shapekd >/dev/null || fail "shapekd is not found: activate the environment in which nnunet_shapekd is installed"
 
 if [ -z "$gpus" ]; then
-    if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
-        gpus=$CUDA_VISIBLE_DEVICES
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        gpus=${CUDA_VISIBLE_DEVICES:-cpu} # empty: all GPUs are hidden
     else
         gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' ') || gpus=""
         gpus=${gpus:-cpu}
@@ -55,11 +55,14 @@ if [ -z "$folds" ]; then
         *[!0-9]*) fail "DATASET must be nnU-Net's dataset id or name, like 27 or Dataset027_ACDC; got $dataset" ;;
         *) name=$(printf 'Dataset%03d_*' "$((10#$dataset))") ;;
     esac
-    number=5
+    number=0
     # the name is a pattern where only the id was given
     for file in "${nnUNet_preprocessed:-}"/$name/splits_final.json; do
         [ ! -f "$file" ] || number=$({ grep -o '"train"' "$file" || true; } | wc -l)
     done
+    # nnU-Net would make one by case, and several trainings at once would fight over it
+    [ "$number" -gt 0 ] || fail "$name has no splits_final.json in nnUNet_preprocessed=${nnUNet_preprocessed:-}: write \
+folds by patient there (shapekd convert does), or name the --folds of nnU-Net's own after training one of them"
     for ((fold = 0; fold < number; fold++)); do folds+="$fold "; done
 fi
 mkdir -p "$logs"

@@ -65,23 +65,50 @@ def test_after_the_last_epoch_no_teacher_is_needed_and_provenance_stays(
     assert after["current_epoch"] == before["current_epoch"]
 
 
+@pytest.mark.parametrize("epochs_left", [1, 0])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda entry: entry["settings"].update(temperature=4.0), "temperature: 4.0 before, 1.0 now"),
-        (lambda entry: entry["settings"].pop("balanced"), "balanced: not recorded before, False now"),
-        (lambda entry: entry["teacher"].update(weights_sha256="0" * 64), "weights_sha256: 0000"),
-        (lambda entry: entry["teacher"].update(trainer="Another"), f"trainer: Another before, {TEACHER} now"),
+        (lambda settings: settings.update(temperature=4.0), "SHAPEKD_TEMPERATURE.*: 4.0 before, 1.0 now"),
+        (lambda settings: settings.pop("balanced"), "SHAPEKD_BALANCED.*: not recorded before, False now"),
     ],
 )
-def test_continuing_with_another_teacher_or_other_settings_is_refused(ready, student, change, message):
+def test_continuing_with_other_settings_is_refused_even_after_the_last_epoch(
+    ready, student, change, message, epochs_left
+):
     trainer = make(STUDENT)
     trainer.load_checkpoint(str(student / "checkpoint_final.pth"))
-    trainer.num_epochs = 2  # one is left
+    trainer.num_epochs += epochs_left
     trainer.on_train_start()  # the same teacher and settings: no objection
-    change(trainer.provenance)
-    with pytest.raises(ValueError, match=f"began with another teacher or other settings(?s:.)*{message}"):
+    change(trainer.provenance["settings"])
+    with pytest.raises(ValueError, match=f"began with other settings(?s:.)*{message}"):
         trainer.on_train_start()
+
+
+def test_continuing_with_another_teacher_is_refused(ready, student):
+    trainer = make(STUDENT)
+    trainer.load_checkpoint(str(student / "checkpoint_final.pth"))
+    trainer.num_epochs += 1
+    trainer.provenance["teacher"]["weights_sha256"] = "0" * 64
+    with pytest.raises(ValueError, match="is another teacher than this training's.*weights SHA-256 000000000000"):
+        trainer.on_train_start()
+
+
+def test_continuing_without_the_teacher_asks_for_it_not_for_a_new_one(ready, student, teacher):
+    trainer = make(STUDENT)
+    trainer.load_checkpoint(str(student / "checkpoint_final.pth"))
+    trainer.num_epochs += 1
+    away = teacher.parent.with_name("away")
+    teacher.parent.rename(away)
+    try:
+        with pytest.raises(FileNotFoundError) as error:
+            trainer.on_train_start()
+    finally:
+        away.rename(teacher.parent)
+    message = str(error.value)
+    assert "a newly trained one will not do" in message and "SHAPEKD_TEACHER_PATH" in message
+    assert trainer.provenance["teacher"]["weights_sha256"][:12] in message
+    assert "nnUNetv2_train" not in message
 
 
 def test_continuing_with_the_same_teacher_from_another_place_is_fine(ready, student, teacher, tmp_path, monkeypatch):
@@ -104,6 +131,19 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_newest_good_one(nnunet_en
     assert trainer.current_epoch == 5
     said = capsys.readouterr().out
     assert f"WARNING: {latest} cannot be read" in said and "Continuing from checkpoint_best.pth instead" in said
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ModuleNotFoundError("numpy._core"), MemoryError()])
+def test_trouble_with_disk_or_installation_is_no_damage(nnunet_environment, folder, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    trainer = continuing(folder)
+    monkeypatch.setattr(checkpoints.torch, "load", fail)
+    with pytest.raises(type(error)):
+        trainer.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    with pytest.raises(type(error)):
+        read_checkpoint(folder / "checkpoint_latest.pth")
 
 
 def test_the_fallback_takes_the_newest_not_just_any(nnunet_environment, folder):
@@ -158,7 +198,7 @@ def test_what_a_killed_save_left_is_cleared_at_the_next_start(ready, tmp_path):
 def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready, tmp_path, seconds_ago, saves):
     ready.output_folder = str(tmp_path)
     ready.num_epochs = 10
-    ready._best_ema = 1.0  # nothing better will come
+    ready._best_ema = 0.1  # this epoch is the best so far
     ready._saved_at = time() - seconds_ago
     for key in ("train_losses", "val_losses", "mean_fg_dice", "distillation_losses", "lrs"):
         ready.logger.log(key, 0.5, 0)
@@ -169,7 +209,9 @@ def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready,
     assert ready.save_every == 50 and ready.current_epoch == 1
     if saves:
         assert time() - ready._saved_at < 30
-        assert read_checkpoint(tmp_path / "checkpoint_latest.pth")["current_epoch"] == 1
+        latest, best = (read_checkpoint(tmp_path / f"checkpoint_{name}.pth") for name in ("latest", "best"))
+        assert latest["current_epoch"] == 1
+        assert latest["_best_ema"] == best["_best_ema"] == 0.5  # or a continued run would overwrite a better one
 
 
 def test_disabled_checkpointing_writes_nothing(ready, tmp_path):

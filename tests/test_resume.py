@@ -1,4 +1,4 @@
-"""A student killed at one moment after the other, and continued with nnU-Net's own --c, each in a fresh process."""
+"""Killed at one moment after the other, and continued with nnU-Net's own --c, each in a fresh process."""
 
 import signal
 
@@ -7,15 +7,21 @@ from conftest import DATASET, PLANS
 
 from nnunet_shapekd.checkpoints import read_checkpoint
 
-STUDENT = "nnUNetTrainerShapeKD_Killable"
-TRAINER = """
+MOMENTS = {  # the file that is left, and its epochs
+    "during an epoch": ("checkpoint_latest.pth", 2),
+    "during a write": ("checkpoint_latest.pth", 2),  # one epoch lost
+    "after the last epoch": ("checkpoint_final.pth", 4),
+    "in the final validation": ("checkpoint_final.pth", 4),
+    "never": ("checkpoint_final.pth", 4),
+}
+TRAINERS = """
 import os
 import signal
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_shapekd import checkpoints
-from nnunet_shapekd.training import ShapeKD
+from nnunet_shapekd.training import MeanImage, ShapeKD
 
 
 def kill(moment):
@@ -23,9 +29,7 @@ def kill(moment):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class nnUNetTrainerShapeKD_Killable(ShapeKD, nnUNetTrainer):
-    teacher_trainer = "nnUNetTrainerMeanImage_Short"
-
+class Killable:
     def initialize(self):
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 4, 2, 1
         super().initialize()
@@ -57,22 +61,33 @@ class nnUNetTrainerShapeKD_Killable(ShapeKD, nnUNetTrainer):
         super().print_to_log_file(*args, **kwargs)
         if getattr(self, "validating", False) and "predicting" in str(args):
             kill("in the final validation")
+
+
+class nnUNetTrainerMeanImage_Killable(Killable, MeanImage, nnUNetTrainer):
+    pass
+
+
+class nnUNetTrainerShapeKD_Killable(Killable, ShapeKD, nnUNetTrainer):
+    teacher_trainer = "nnUNetTrainerMeanImage_Short"
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows cannot kill itself")
-def test_after_a_kill_at_any_moment_the_log_has_no_gap_and_no_repeat(planned, teacher):
-    (planned.root / "trainers" / "killable_trainer.py").write_text(TRAINER)
-    folder = planned.root / "results" / DATASET / f"{STUDENT}__{PLANS}__2d" / "fold_0"
+@pytest.mark.parametrize(
+    ("trainer", "moments"),
+    [
+        ("nnUNetTrainerShapeKD_Killable", list(MOMENTS)),
+        ("nnUNetTrainerMeanImage_Killable", ["during an epoch", "during a write", "never"]),
+    ],
+    ids=["student", "teacher"],
+)
+def test_after_a_kill_at_any_moment_the_log_has_no_gap_and_no_repeat(planned, teacher, trainer, moments):
+    (planned.root / "trainers" / "killable_trainer.py").write_text(TRAINERS)
+    folder = planned.root / "results" / DATASET / f"{trainer}__{PLANS}__2d" / "fold_0"
     logs, entries = [], []
-    for moment, kept, epochs in (
-        ("during an epoch", "checkpoint_latest.pth", 2),
-        ("during a write", "checkpoint_latest.pth", 2),  # one epoch lost
-        ("after the last epoch", "checkpoint_final.pth", 4),
-        ("in the final validation", "checkpoint_final.pth", 4),
-        ("never", "checkpoint_final.pth", 4),
-    ):
-        ended = planned.train(STUDENT, *["--c"][: len(logs)], check=False, KILL_AT=moment)
+    for moment in moments:
+        kept, epochs = MOMENTS[moment]
+        ended = planned.train(trainer, *["--c"][: len(logs)], check=False, KILL_AT=moment)
         assert ended.returncode == (0 if moment == "never" else -signal.SIGKILL), f"{moment}: {ended.stderr[-2000:]}"
         assert (folder / ".checkpoint_latest.pth.partial").exists() == (moment == "during a write")
         checkpoint = read_checkpoint(folder / kept)

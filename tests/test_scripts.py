@@ -92,7 +92,7 @@ def test_the_scripts_explain_themselves_and_refuse_what_they_do_not_know(standin
 
 
 def test_without_a_gpu_the_folds_run_one_after_the_other_on_the_cpu(standins):
-    result = standins.run("crossval.sh", "27", "2d", "--", "-tr", "my trainer")
+    result = standins.run("crossval.sh", "27", "2d", "--folds", "0 1 2 3 4", "--", "-tr", "my trainer")
     assert result.returncode == 0, result.stderr
     assert standins.calls == [f"|train 27 2d {fold} --npz --c -device cpu -tr my trainer" for fold in range(5)]
     assert "fold 4 on the CPU, log in shapekd_logs/fold_4.log" in result.stdout
@@ -115,6 +115,7 @@ def test_two_gpus_train_two_folds_at_a_time(standins):
         ({"CUDA_VISIBLE_DEVICES": "2,GPU-4"}, "echo 0", {"2", "GPU-4"}),
         ({}, "echo 0; echo 1", {"0", "1"}),
         ({}, "exit 9", {""}),
+        ({"CUDA_VISIBLE_DEVICES": ""}, "echo 0", {""}),  # all are hidden
     ],
 )
 def test_the_gpus_are_those_visible_else_all_else_the_cpu(standins, environment, nvidia_smi, used):
@@ -130,6 +131,12 @@ def test_the_folds_are_those_of_the_split_file(standins, dataset):
     (folder / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]')
     standins.run("crossval.sh", dataset, "2d", nnUNet_preprocessed=str(folder.parent))
     assert [call.split()[3] for call in standins.calls] == ["0", "1"]
+
+
+def test_without_a_split_file_no_folds_are_made_up(standins):
+    result = standins.run("crossval.sh", "27", "2d", "--gpus", "cpu", nnUNet_preprocessed=str(standins.folder))
+    assert result.returncode == 1 and not standins.calls
+    assert "has no splits_final.json" in result.stderr and "--folds" in result.stderr
 
 
 def test_a_failing_fold_stops_no_other_and_is_named_at_the_end(standins):

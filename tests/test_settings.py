@@ -1,10 +1,13 @@
 """The knobs: class attributes, SHAPEKD_* variables, bounds, and what is done with them."""
 
+import os
 import shutil
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import STUDENT, edit, make
+from conftest import STUDENT, TEACHER, edit, make
 
 from nnunet_shapekd.settings import Settings, read_settings
 from nnunet_shapekd.training import ShapeKD
@@ -64,6 +67,11 @@ def test_an_attribute_out_of_bounds_is_refused(name, value):
         read_settings(type("Mine", (ShapeKD,), {name: value}), {})
 
 
+def test_a_path_object_is_a_path():
+    settings, _ = read_settings(type("Mine", (ShapeKD,), {"teacher_path": Path("/somewhere")}), {})
+    assert settings.teacher_path == "/somewhere"
+
+
 def test_a_mistyped_variable_is_refused_with_what_was_meant():
     with pytest.raises(ValueError, match="SHAPEKD_TEMPERTURE is no setting.*did you mean SHAPEKD_TEMPERATURE"):
         read_settings(ShapeKD, {"SHAPEKD_TEMPERTURE": "2"})
@@ -101,10 +109,33 @@ def test_a_fresh_start_over_a_run_with_other_settings_is_refused(ready, student,
     with pytest.raises(ValueError) as error:
         make(STUDENT).run_training()
     message = str(error.value)
-    assert f"{student} holds a run of {STUDENT} with other settings" in message
-    assert "temperature: 1.0 before, 2.0 now" in message
-    assert "a class of their own" in message and "nnUNet_results" in message
+    assert f"{student} holds a run of {STUDENT} that this one would overwrite" in message
+    assert "temperature (SHAPEKD_TEMPERATURE): 1.0 before, 2.0 now" in message
+    assert "Move the old run away" in message and "nnUNet_results" in message
     assert {path.name: path.read_bytes() for path in student.glob("*.pth")} == before
+
+
+def test_the_class_that_is_advised_for_other_settings_has_the_same_base_and_teacher(ready, student, monkeypatch):
+    monkeypatch.setenv("SHAPEKD_TEMPERATURE", "2")
+    with pytest.raises(ValueError) as error:
+        make(STUDENT).run_training()
+    advised = str(error.value).split("nnUNet_extTrainer:\n")[1]
+    bases = type(make(STUDENT)).__bases__
+    names = {base.__name__: base for base in bases}
+    exec(textwrap.dedent(advised), names)
+    mine = names["nnUNetTrainerShapeKDMine_Short"]
+    assert mine.__bases__ == bases and mine.teacher_trainer_name() == TEACHER
+
+
+def test_a_fresh_start_over_a_run_with_another_teacher_is_refused(ready, student, tmp_path):
+    shutil.copytree(student, tmp_path / "fold_0")
+    edit(
+        tmp_path / "fold_0" / "checkpoint_final.pth", lambda c: c["shapekd"]["teacher"].update(weights_sha256="0" * 64)
+    )
+    trainer = make(STUDENT)
+    trainer.output_folder = str(tmp_path / "fold_0")
+    with pytest.raises(ValueError, match="teacher's weights: 000000000000 before, "):
+        trainer.on_train_start()
 
 
 def test_a_fresh_start_with_the_same_settings_is_nnunets_own_business(ready, student):
@@ -120,6 +151,22 @@ def test_a_damaged_checkpoint_in_the_way_is_named_and_does_not_hide_the_others(r
     edit(tmp_path / "fold_0" / "checkpoint_final.pth", lambda c: c["shapekd"]["settings"].update(balanced=True))
     trainer = make(STUDENT)
     trainer.output_folder = str(tmp_path / "fold_0")
-    with pytest.raises(ValueError, match="balanced: True before, False now"):
+    with pytest.raises(ValueError, match=r"balanced \(SHAPEKD_BALANCED\): True before, False now"):
         trainer.on_train_start()
     assert f"WARNING: {damaged} cannot be read" in capsys.readouterr().out
+
+
+def test_a_checkpoint_in_the_way_that_would_run_code_is_not_run(ready, student, tmp_path):
+    shutil.copytree(student, tmp_path / "fold_0")
+    marker = tmp_path / "it_ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    edit(tmp_path / "fold_0" / "checkpoint_best.pth", lambda checkpoint: checkpoint.update(extra=Malicious()))
+    trainer = make(STUDENT)
+    trainer.output_folder = str(tmp_path / "fold_0")
+    with pytest.raises(ValueError, match="could|can run code.* move .* away"):
+        trainer.on_train_start()
+    assert not marker.exists()

@@ -26,7 +26,10 @@ def test_a_missing_teacher_is_named_with_the_command_before_the_loaders_start(
 
 def test_an_unfinished_teacher_is_to_be_continued(nnunet_environment, teacher_file, loaders_must_not_start):
     teacher_file.unlink()
-    with pytest.raises(FileNotFoundError, match=f"not finished.*checkpoint_best.* with --c(?s:.)*-tr {TEACHER} "):
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"not finished.*checkpoint_best.*\n    nnUNetv2_train 27 2d 0 -tr {TEACHER} -p {PLANS} -device cpu --c$",
+    ):
         make(STUDENT).run_training()
 
 
@@ -152,7 +155,7 @@ def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_
     finally:
         splits.write_bytes(content)
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
-    checkpoint = read_teacher_checkpoint(tmp_path / "checkpoint_final.pth", "command")
+    checkpoint = read_teacher_checkpoint(tmp_path / "checkpoint_final.pth", "command", "advice")
     assert len(checkpoint["shapekd"]["training_cases"]) == 8
 
 
@@ -172,7 +175,7 @@ def started(monkeypatch, **attributes):
 
 @pytest.mark.parametrize("given", ["file", "training", "all folds"])
 def test_a_teacher_is_found_by_path(nnunet_environment, teacher, tmp_path, monkeypatch, given):
-    folder = tmp_path / "elsewhere" / "fold_0"
+    folder = tmp_path / "Teacher__plans_0.5mm__2d" / "fold_0"
     folder.mkdir(parents=True)
     shutil.copy(teacher / "checkpoint_final.pth", folder)
     path = {"file": folder / "checkpoint_final.pth", "training": folder, "all folds": folder.parent}[given]
@@ -204,6 +207,24 @@ def test_by_path_a_leaking_teacher_is_taken_with_a_warning(nnunet_environment, t
     monkeypatch.setenv("SHAPEKD_TEACHER_PATH", str(tmp_path))
     assert started(monkeypatch).teacher is not None
     assert "WARNING: The teacher" in capsys.readouterr().out
+
+
+def test_a_student_without_deep_supervision_takes_a_teacher_with_it(nnunet_environment, teacher, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
+    trainer = own(type(make(STUDENT)))
+    trainer.enable_deep_supervision = False
+    trainer.on_train_start()
+    trainer.network.train()
+    batch = batch_of(make("nnUNetTrainer"))
+    assert trainer.train_step({**batch, "target": batch["target"][0]})["distillation_loss"] > 0
+
+
+def test_a_teacher_without_deep_supervision_does_not_fit_a_student_with_it(
+    nnunet_environment, teacher_file, loaders_must_not_start
+):
+    edit(teacher_file, lambda checkpoint: checkpoint["shapekd"].update(deep_supervision=False))
+    with pytest.raises(ValueError, match="deep supervision: teacher without, student with"):
+        make(STUDENT).run_training()
 
 
 NARROW = """
@@ -265,5 +286,5 @@ def test_a_teacher_written_with_either_numpy_can_be_read(teacher, tmp_path, modu
                 for written in (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"):
                     content = content.replace(written, f"c{module}\n".encode())
             new.writestr(entry, content)
-    checkpoint = read_teacher_checkpoint(path, "command")
+    checkpoint = read_teacher_checkpoint(path, "command", "advice")
     assert float(checkpoint["logging"]["train_losses"][0]) > -1

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,9 @@ from conftest import DATASET, PLANS
 from nnunet_shapekd.checkpoints import read_checkpoint
 from nnunet_shapekd.cli import main, trainers_folder
 from nnunet_shapekd.processes import run_to_the_end
+from nnunet_shapekd.settings import read_settings
 from nnunet_shapekd.train import fold_state, planned_actions
+from nnunet_shapekd.training import ShapeKD
 
 #: one epoch of two steps
 SHORT_TRAINERS = """
@@ -145,6 +148,13 @@ def test_what_is_there_decides_what_is_done(tmp_path, teacher, student, only, c,
             planned_actions(*folders, only, c)
 
 
+def test_before_a_cascade_the_teachers_validation_is_needed_too(tmp_path):
+    folders = make(tmp_path / "teacher", "trained"), make(tmp_path / "student", "none")
+    assert planned_actions(*folders, next_stage=True) == {"teacher": "continue", "student": "train"}
+    folders = make(tmp_path / "teacher", "validated"), folders[1]
+    assert planned_actions(*folders, next_stage=True)["teacher"] == "nothing"
+
+
 def test_a_teacher_given_by_path_is_not_trained(tmp_path):
     actions = planned_actions(tmp_path / "teacher", tmp_path / "student", teacher_given=True)
     assert actions == {"teacher": "nothing", "student": "train"}
@@ -177,13 +187,17 @@ def test_a_finished_teacher_is_found_and_an_unfinished_student_continued(train):
 
 
 def test_a_finished_student_is_left_alone(train):
-    train.folder(STUDENT, "validated")
+    settings = asdict(read_settings(ShapeKD, {})[0])
+    folder = train.folder(STUDENT, "validated")
+    torch.save({"shapekd": {"settings": settings}}, folder / "checkpoint_final.pth")
     refused = train.pair()
     assert refused.returncode == 1 and not refused.commands
     assert "trained already" in refused.stderr and "--c" in refused.stderr and "move that folder" in refused.stderr
     result = train.pair("--c")
     assert result.returncode == 0 and not result.commands
     assert f"student {STUDENT}: finished already" in result.stdout and "x stock" not in result.stdout
+    refused = train.pair("--c", SHAPEKD_TEMPERATURE="2")  # its result must not pass for that of these settings
+    assert refused.returncode == 1 and "temperature (SHAPEKD_TEMPERATURE): 1.0 before, 2.0 now" in refused.stderr
 
 
 def test_only_trains_one_of_them(train):

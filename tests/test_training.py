@@ -5,11 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import STUDENT, TEACHER, batch_of, make, own
+from conftest import PLANS, STUDENT, TEACHER, batch_of, make, own
+from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnunet_shapekd.class_mean import class_mean_image
-from nnunet_shapekd.training import _teacher_input_dataset
+from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
+from nnunet_shapekd.distillation import DistilledLoss
+from nnunet_shapekd.training import MeanImage, ShapeKD, _teacher_input_dataset
 
 
 def test_the_teacher_is_frozen_on_the_side_and_a_step_changes_only_the_student(ready):
@@ -123,7 +127,7 @@ def test_in_3d_the_teachers_final_validation_sees_means_over_the_volume():
     trainer = SimpleNamespace(
         configuration_manager=SimpleNamespace(patch_size=[2, 4, 4]),
         teacher_input=class_mean_image,
-        classes=SimpleNamespace(of_label_map=lambda labels: labels),
+        classes=SimpleNamespace(of_label_map=lambda labels: labels, number=2),
     )
     result = _teacher_input_dataset(Cases, trainer)().load_case("case")[0]
     for channel in range(2):
@@ -140,12 +144,47 @@ def test_a_fold_the_split_file_does_not_have_is_refused(nnunet_environment, load
             make(name, fold=fold).run_training()
 
 
-def test_the_teachers_input_is_one_method_that_a_control_replaces(ready, monkeypatch):
-    monkeypatch.setattr(type(ready), "teacher_input", lambda self, image, classes: image)
+def test_the_teachers_input_is_one_method_that_a_control_replaces(ready):
+    class OrdinaryImages(MeanImage):
+        @classmethod
+        def teacher_input(cls, image, classes, num_classes):
+            return image
+
+    ready.teacher_class = OrdinaryImages
     batch, seen = batch_of(ready), []
     ready.teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     ready.train_step(batch)
     assert torch.equal(seen[0], batch["data"])
+
+
+def test_a_student_asks_its_teachers_trainer_what_the_teacher_sees(ready):
+    assert issubclass(ready.teacher_class, MeanImage) and ready.teacher_class.__name__ == TEACHER
+
+
+def test_a_student_that_defines_what_its_teacher_sees_is_refused(nnunet_environment):
+    trainer = own(type(make(STUDENT)), teacher_input=classmethod(lambda cls, image, classes, number: image))
+    with pytest.raises(ValueError, match="teacher_input, which belongs to its teacher's trainer"):
+        trainer.initialize()
+
+
+def test_deep_supervision_without_nnunets_wrapper_is_refused_at_start(nnunet_environment, monkeypatch):
+    build = nnUNetTrainer._build_loss
+    monkeypatch.setattr(nnUNetTrainer, "_build_loss", lambda self: build(self).loss)
+    with pytest.raises(NotImplementedError, match="DeepSupervisionWrapper.* is a DC_and_CE_loss"):
+        make(STUDENT).initialize()
+
+
+def test_folds_of_a_users_own_are_the_users_business(nnunet_environment):
+    class OwnFolds(nnUNetTrainer):
+        def do_split(self):
+            return ["a"], ["b"]
+
+    class Student(ShapeKD, OwnFolds):
+        pass
+
+    trainer = own(Student)
+    trainer.fold = 17
+    assert trainer.do_split() == (["a"], ["b"])
 
 
 def test_a_ramp_raises_the_weights_over_the_first_epochs(nnunet_environment, teacher, monkeypatch):
@@ -212,29 +251,51 @@ def test_compiled_a_step_is_the_same_as_uncompiled(nnunet_environment, teacher, 
             assert optimised[key] == pytest.approx(plain[key], rel=1e-3)
 
 
-def test_no_step_makes_a_float64_tensor(ready, nnunet_environment):
-    """MPS has none; nor would a GPU's speed forgive it."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+class Float64Watch(TorchDispatchMode):
+    """Notes what makes a float64 tensor, as MPS has none; nor would a GPU's speed forgive it."""
 
-    made = []
+    def __init__(self):
+        super().__init__()
+        self.made = []
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.dtype == torch.float64 and result.ndim:
-                made.append(func)
-            return result
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            self.made.append(func)
+        return result
 
+
+@pytest.mark.parametrize("balanced", [False, True], ids=["", "balanced"])
+@pytest.mark.parametrize("regions", [False, True], ids=["plain", "regions"])
+def test_no_part_of_a_step_makes_a_float64_tensor(nnunet_environment, regions, balanced):
+    labels = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3, "ignore": 4}
+    if regions:
+        labels = {"background": 0, "heart": [1, 2, 3], "LV": [2, 3], "LVC": 3, "ignore": 4}
+    manager = LabelManager(labels, [1, 2, 3])
+    target = torch.randint(0, 5, (2, 1, 8, 8))
+    if regions:
+        target = torch.cat([torch.isin(target, torch.tensor(r)) for r in ([1, 2, 3], [2, 3], [3], [4])], dim=1)
+    with Float64Watch() as watch:
+        classes = VoxelClasses(manager)
+        class_mean_image(torch.randn(2, 1, 8, 8), classes.of_target(target), classes.number)
+        loss = DistilledLoss(lambda output, target: output.mean(), classes, 1.0, 2.0, 1.5, balanced)
+        loss.teacher_logits = torch.randn(2, 3 if regions else 4, 8, 8)
+        loss.recorded_features.update(student=torch.randn(2, 6, 8, 8), teacher=torch.randn(2, 6, 8, 8))
+        loss(torch.randn_like(loss.teacher_logits, requires_grad=True), target).backward()
+    assert not watch.made
+    with watch:
+        torch.ones((), dtype=torch.float64)
+    assert len(watch.made) == 1  # it does see them
+
+
+def test_no_training_step_makes_a_float64_tensor(ready, nnunet_environment):
     teacher = make(TEACHER)
     teacher.initialize()
     for trainer in (ready, teacher):
         batch = batch_of(trainer)
-        with Watch():
+        with Float64Watch() as watch:
             trainer.train_step(batch)
-        with Watch():
-            torch.ones(1, dtype=torch.float64)
-        assert made and made.count(made[0]) == len(made) == 1, made  # the watch sees, and saw only ours
-        made.clear()
+        assert not watch.made
 
 
 def test_under_autocast_means_and_losses_stay_float32(ready):
@@ -242,8 +303,29 @@ def test_under_autocast_means_and_losses_stay_float32(ready):
     expected = class_mean_image(batch["data"], batch["target"][0])
     student = [torch.randn(4, 4, *t.shape[2:]).bfloat16() for t in batch["target"]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = ready._teacher_data(batch["data"], batch["target"][0])
+        found = ready._teacher_data(MeanImage, batch["data"], batch["target"][0])
         assert found.dtype == torch.float32 and torch.equal(found, expected)
         ready.loss.teacher_logits = [torch.randn_like(s) * 1e4 for s in student]
         ready.loss(student, batch["target"])
         assert ready.loss.last_parts[1].dtype == torch.float32 and ready.loss.last_parts[1].isfinite()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("compiles", ["f", "t"], ids=["", "compiled"])
+@pytest.mark.parametrize("name", [STUDENT, "nnUNetTrainerShapeKDLogitsFeatures_1epoch"])
+def test_on_a_gpu_with_mixed_precision_steps_stay_finite(nnunet_environment, teacher, monkeypatch, name, compiles):
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
+    monkeypatch.setenv("nnUNet_compile", compiles)
+    trainer = get_trainer_from_args("27", "2d", 0, name, PLANS, device=torch.device("cuda"))
+    monkeypatch.setattr(type(trainer), "teacher_trainer", TEACHER)
+    trainer.output_folder += "_on_a_gpu"
+    trainer.on_train_start()
+    trainer.network.train()
+    assert trainer.grad_scaler is not None
+    before = [p.detach().clone() for p in trainer.network.parameters()]
+    for seed in range(4):
+        result = trainer.train_step(batch_of(trainer, seed))
+        assert np.isfinite(result["loss"]) and result["distillation_loss"] > 0
+    assert any(not torch.equal(p, q) for p, q in zip(trainer.network.parameters(), before, strict=True))
+    with torch.no_grad():
+        assert np.isfinite(trainer.validation_step(batch_of(trainer))["loss"])

@@ -16,7 +16,7 @@ def plot_distillation(log: Mapping[str, Sequence[float]], path: Path) -> None:
 
     Args:
         log: nnU-Net's log with ``train_losses`` and ``val_losses`` (segmentation part) and ``distillation_losses``
-            (before weighting), one number an epoch each.
+            (what is added to it), one number an epoch each.
         path: the PNG to write.
     """
     # nnU-Net's own plot (seaborn, 2.8) has just changed matplotlib's settings for the whole process
