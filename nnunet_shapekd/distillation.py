@@ -50,11 +50,7 @@ class LogitDistillation(nn.Module):
         Returns:
             Scalar, float32; 0 where no voxel has weight.
         """
-        if student.shape != teacher.shape:
-            raise ValueError(
-                f"student and teacher must predict the same classes on the same grid; "
-                f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
-            )
+        _refuse_different_shapes(student, teacher)
         student, teacher = student.float() / self.temperature, teacher.detach().float() / self.temperature
         if self.regions:
             inside = _divergence(F.logsigmoid(student), F.logsigmoid(teacher))
@@ -88,11 +84,7 @@ class FeatureDistillation(nn.Module):
         Returns:
             Scalar, float32; 0 where no voxel has weight.
         """
-        if student.shape != teacher.shape:
-            raise ValueError(
-                f"student and teacher must have features of the same shape; "
-                f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
-            )
+        _refuse_different_shapes(student, teacher)
         error = (student.float() - teacher.detach().float()).square().mean(1, keepdim=True)  # (b, 1, x, y[, z])
         return _weighted_mean(error, voxel_weights)
 
@@ -192,6 +184,14 @@ class DistilledLoss(nn.Module):
         distillation = self.ramp * distillation
         self.last_parts = loss.detach(), distillation.detach()
         return loss + distillation
+
+
+def _refuse_different_shapes(student: torch.Tensor, teacher: torch.Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            "student and teacher must have outputs of the same shape, (b, channels, x, y[, z]); "
+            f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+        )
 
 
 def _divergence(log_q: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:

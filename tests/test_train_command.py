@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import DATASET, PLANS
+from conftest import DATASET, PLANS, SHORT_TRAINERS
 
 from nnunet_shapekd.checkpoints import read_checkpoint
 from nnunet_shapekd.cli import main, trainers_folder
@@ -20,29 +20,9 @@ from nnunet_shapekd.settings import read_settings
 from nnunet_shapekd.train import fold_state, planned_actions
 from nnunet_shapekd.training import ShapeKD
 
-#: one epoch of two steps
-SHORT_TRAINERS = """
-import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+WITHOUT_TEACHER = """
 
-from nnunet_shapekd.training import MeanImage, ShapeKD
-
-
-class _ShortTrainer(nnUNetTrainer):
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1
-
-
-class nnUNetTrainerMeanImage_Short(MeanImage, _ShortTrainer):
-    pass
-
-
-class nnUNetTrainerShapeKD_Short(ShapeKD, _ShortTrainer):
-    pass
-
-
-class nnUNetTrainerShapeKD_WithoutTeacher(ShapeKD, _ShortTrainer):
+class nnUNetTrainerShapeKD_WithoutTeacher(ShapeKD, Short):
     pass
 """
 
@@ -269,7 +249,7 @@ def test_unset_folders_and_wrong_settings_are_refused(train):
 
 def test_a_student_without_a_teachers_trainer_and_damaged_plans_are_refused(train, tmp_path):
     (tmp_path / "trainers").mkdir()
-    (tmp_path / "trainers" / "short_trainers_refused.py").write_text(SHORT_TRAINERS)
+    (tmp_path / "trainers" / "short_trainers_refused.py").write_text(SHORT_TRAINERS + WITHOUT_TEACHER)
     own = {"nnUNet_extTrainer": str(tmp_path / "trainers")}
     result = train("27", "2d", "0", "-tr", "nnUNetTrainerShapeKD_WithoutTeacher", "-p", PLANS, **own)
     assert "nnUNetTrainerMeanImage_WithoutTeacher (teacher_trainer of nnUNetTrainerShapeKD_With" in result.stderr
@@ -291,7 +271,7 @@ def test_an_estimate_that_fails_keeps_nobody_from_training(train, monkeypatch):
 
 def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned, train, tmp_path, monkeypatch):
     (tmp_path / "trainers").mkdir()
-    (tmp_path / "trainers" / "short_trainers.py").write_text(SHORT_TRAINERS)
+    (tmp_path / "trainers" / "short_trainers.py").write_text(SHORT_TRAINERS + WITHOUT_TEACHER)
     arguments = ("27", "2d", "1", "-tr", "nnUNetTrainerShapeKD_Short", "-p", PLANS, "-device", "cpu")
     folders = {"nnUNet_extTrainer": str(tmp_path / "trainers"), "nnUNet_results": str(tmp_path / "results")}
     planned.run("shapekd", "train", *arguments, "--npz", **folders)
