@@ -195,7 +195,7 @@ def test_what_a_killed_save_left_is_cleared_at_the_next_start(ready, tmp_path):
 
 
 @pytest.mark.parametrize(("seconds_ago", "saves"), [(30, False), (61, True)])
-def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready, tmp_path, seconds_ago, saves):
+def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready, tmp_path, seconds_ago, saves, capsys):
     ready.output_folder = str(tmp_path)
     ready.num_epochs = 10
     ready._best_ema = 0.1  # this epoch is the best so far
@@ -203,8 +203,9 @@ def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready,
     for key in ("train_losses", "val_losses", "mean_fg_dice", "distillation_losses", "lrs"):
         ready.logger.log(key, 0.5, 0)
     ready.logger.log("dice_per_class_or_region", [0.5], 0)
-    ready.logger.log("epoch_start_timestamps", time(), 0)
+    ready.logger.log("epoch_start_timestamps", time() - 100, 0)
     ready.on_epoch_end()
+    assert "Progress: 1 of 10 epochs, about 0:15:0" in capsys.readouterr().out  # nine epochs of 100 seconds are left
     assert (tmp_path / "checkpoint_latest.pth").is_file() == saves
     assert ready.save_every == 50 and ready.current_epoch == 1
     if saves:
