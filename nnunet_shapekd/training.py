@@ -316,7 +316,7 @@ class ShapeKD(_OnClassMeans):
 
     def on_train_start(self) -> None:
         if self.current_epoch > 0:  # after the last epoch, too: the settings would be taken for this run's
-            self._refuse_other_settings(self.provenance, "This training began with other settings")
+            self._refuse_other_settings()
         super().on_train_start()
 
     def _prepare_training(self, split: dict[str, list[str]]) -> None:
@@ -403,11 +403,11 @@ class ShapeKD(_OnClassMeans):
             raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
         self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
 
-    def _refuse_other_settings(self, before: dict[str, Any], what: str) -> None:
-        differences = different_settings(before.get("settings", {}), self.settings)
+    def _refuse_other_settings(self) -> None:
+        differences = different_settings(self.provenance.get("settings", {}), self.settings)
         if differences:
             raise ValueError(
-                f"{what}:\n    " + "\n    ".join(differences) + "\n"
+                "This training began with other settings:\n    " + "\n    ".join(differences) + "\n"
                 f"Bring those back to continue {self.output_folder}, or move that folder away and start anew "
                 "without --c."
             )
