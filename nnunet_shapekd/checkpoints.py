@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -171,16 +172,16 @@ class ResumableTraining:
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest readable one."""
         path = Path(filename_or_checkpoint)
-        # --val, and --val_best after a training, mean exactly the file they name
-        if self.logger.resume and not self.was_initialized:
-            path = self._newest_readable(path)
         try:
             checkpoint = _load(path, weights_only=False)
-        except DamagedCheckpointError as error:
-            raise ValueError(
-                f"{error} Copy it again from where it came, or continue the training with --c, which falls back to "
-                f"another checkpoint in {path.parent}."
-            ) from error
+        except DamagedCheckpointError as damage:
+            # --val, and --val_best after a training, mean exactly the file they name
+            if not self.logger.resume or self.was_initialized:
+                raise ValueError(
+                    f"{damage} Copy it again from where it came, or continue the training with --c, which falls back "
+                    f"to another checkpoint in {path.parent}."
+                ) from damage
+            path, checkpoint = self._newest_readable(path.parent, damage)
         if "shapekd" not in checkpoint:
             raise ValueError(
                 f"{path} was not written by {type(self).__name__}. Move {self.output_folder} away and train anew "
@@ -201,28 +202,21 @@ class ResumableTraining:
                 self.print_to_log_file(f"WARNING: {error}")
         return found
 
-    def _newest_readable(self, path: Path) -> Path:
-        try:
-            _load(path, weights_only=False)
-            return path
-        except DamagedCheckpointError as error:
-            damage = error
-        epochs = {}
-        for other in path.parent.glob("checkpoint_*.pth"):
-            try:
-                epochs[other] = _load(other, weights_only=False)["current_epoch"]
-            except DamagedCheckpointError:
-                continue
-        if not epochs:
+    def _newest_readable(self, folder: Path, damage: DamagedCheckpointError) -> tuple[Path, dict[str, Any]]:
+        """The checkpoint to continue from instead of the damaged one, with its path."""
+        readable = {}
+        for path in folder.glob("checkpoint_*.pth"):
+            with contextlib.suppress(DamagedCheckpointError):
+                readable[path] = _load(path, weights_only=False)
+        if not readable:
             raise ValueError(
-                f"{damage} There is no other readable checkpoint to continue from. Move {path.parent} away and train "
-                "anew without --c."
+                f"{damage} There is no other readable checkpoint to continue from. Move {folder} away and train anew "
+                "without --c."
             ) from damage
-        newest = max(epochs, key=epochs.get)
-        self.print_to_log_file(
-            f"WARNING: {damage} Continuing from {newest.name} instead, after {epochs[newest]} epochs."
-        )
-        return newest
+        newest = max(readable, key=lambda path: readable[path]["current_epoch"])
+        epochs = readable[newest]["current_epoch"]
+        self.print_to_log_file(f"WARNING: {damage} Continuing from {newest.name} instead, after {epochs} epochs.")
+        return newest, readable[newest]
 
     def _trainer_name_for_prediction(self) -> str:
         return type(self).__name__

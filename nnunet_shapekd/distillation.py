@@ -170,17 +170,20 @@ class DistilledLoss(nn.Module):
         features = self.recorded_features.pop("student", None), self.recorded_features.pop("teacher", None)
         if teacher_logits is None:
             return loss
+        targets = _as_list(target)
+        at_finest = voxel_weights(self.classes, targets[0], self.balanced)  # for both terms
         distillation = loss.new_zeros(())
         if self.logit_weight:
             for scale_weight, student, teacher, labels in zip(
-                self.scale_weights, _as_list(output), _as_list(teacher_logits), _as_list(target), strict=True
+                self.scale_weights, _as_list(output), _as_list(teacher_logits), targets, strict=True
             ):
                 if scale_weight:
-                    term = self.logits(student, teacher, voxel_weights(self.classes, labels, self.balanced))
+                    finest = labels is targets[0]
+                    weights = at_finest if finest else voxel_weights(self.classes, labels, self.balanced)
+                    term = self.logits(student, teacher, weights)
                     distillation = distillation + self.logit_weight * scale_weight * term
         if self.feature_weight:
-            term = self.features(*features, voxel_weights(self.classes, _as_list(target)[0], self.balanced))
-            distillation = distillation + self.feature_weight * term
+            distillation = distillation + self.feature_weight * self.features(*features, at_finest)
         distillation = self.ramp * distillation
         self.last_parts = loss.detach(), distillation.detach()
         return loss + distillation

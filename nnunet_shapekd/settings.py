@@ -44,7 +44,12 @@ class Settings:
         for name, value in asdict(self).items():
             fits, bounds = _BOUNDS[name]
             if not fits(value):
-                raise ValueError(f"{name} ({PREFIX}{name.upper()}) must be {bounds}; got {value!r}")
+                raise ValueError(f"{name} ({_variable(name)}) must be {bounds}; got {value!r}")
+
+
+def _variable(name: str) -> str:
+    """The environment variable that overrides a knob."""
+    return PREFIX + name.upper()
 
 
 def read_settings(trainer: object, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -61,7 +66,7 @@ def read_settings(trainer: object, environment: Mapping[str, str]) -> tuple[Sett
         ValueError: for a value out of bounds or unreadable, and for a ``SHAPEKD_`` variable that is no knob: a typing
             error must not become a training with other settings than asked for.
     """
-    variables = {PREFIX + name.upper(): name for name in _BOUNDS}
+    variables = {_variable(name): name for name in _BOUNDS}
     for variable in environment:
         if variable.startswith(PREFIX) and variable not in variables:
             close = difflib.get_close_matches(variable, variables, 1)
@@ -87,7 +92,7 @@ def different_settings(before: Mapping[str, Any], now: Settings) -> list[str]:
     Not for ``teacher_path``: the same teacher may have moved. Its weights are to be compared instead.
     """
     return [
-        f"{name} ({PREFIX}{name.upper()}): {before.get(name, 'not recorded')} before, {value} now"
+        f"{name} ({_variable(name)}): {before.get(name, 'not recorded')} before, {value} now"
         for name, value in asdict(now).items()
         if name != "teacher_path" and (name not in before or before[name] != value)
     ]

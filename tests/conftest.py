@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -44,6 +47,21 @@ class nnUNetTrainerShapeKD_Short(ShapeKD, Short):
 """
 
 
+def environment_of(root: Path) -> dict[str, str]:
+    """nnU-Net's folders below ``root``, which holds trainers beside the package's own, and as few processes as go."""
+    return {
+        "nnUNet_raw": str(root / "raw"),
+        "nnUNet_preprocessed": str(root / "preprocessed"),
+        "nnUNet_results": str(root / "results"),
+        "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(root / "trainers")]),
+        "nnUNet_n_proc_DA": "0",
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_compile": "f",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",  # nnU-Net takes all cores: on a busy machine its threads would spin
+    }
+
+
 @dataclass(frozen=True)
 class Workspace:
     """nnU-Net's folders below one root, and the environment that names them."""
@@ -54,17 +72,7 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            "nnUNet_raw": str(self.root / "raw"),
-            "nnUNet_preprocessed": str(self.root / "preprocessed"),
-            "nnUNet_results": str(self.root / "results"),
-            "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(self.root / "trainers")]),
-            "nnUNet_n_proc_DA": "0",
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_compile": "f",
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "passive",  # nnU-Net takes all cores: on a busy machine its threads would spin
-        }
+        return environment_of(self.root)
 
     def fold(self, trainer: str) -> Path:
         return self.root / "results" / DATASET / f"{trainer}__{PLANS}__2d" / "fold_0"
@@ -123,6 +131,33 @@ def student(planned, teacher) -> Path:
     return planned.fold(STUDENT)
 
 
+@pytest.fixture(scope="session")
+def bare(planned, tmp_path_factory):
+    """Runs a command of nnU-Net's without this package and without nnUNet_extTrainer."""
+    folder = tmp_path_factory.mktemp("bare")
+    # stands for an environment that holds only nnunetv2: importing this package fails
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules['nnunet_shapekd'] = None\n")
+
+    def run(*command, **environment):
+        environment = {name: str(value) for name, value in environment.items()}
+        return planned.run(*map(str, command), nnUNet_extTrainer=None, PYTHONPATH=str(folder), **environment)
+
+    with pytest.raises(AssertionError, match="ModuleNotFoundError"):  # the stand-in does what it says
+        run("python", "-c", "import nnunet_shapekd")
+    return run
+
+
+@pytest.fixture(scope="session")
+def validation_images(planned) -> Path:
+    """The images of fold 0's validation cases, in a folder of their own."""
+    folder = planned.root / "validation_images"
+    folder.mkdir()
+    splits = json.loads((planned.root / "preprocessed" / DATASET / "splits_final.json").read_text())
+    for case in splits[0]["val"]:
+        shutil.copy(planned.root / "raw" / DATASET / "imagesTr" / f"{case}_0000.nii.gz", folder)
+    return folder
+
+
 @pytest.fixture
 def nnunet_environment(planned, monkeypatch) -> Workspace:
     """``planned``, with its environment in this process."""
@@ -172,6 +207,21 @@ def teacher_file(teacher, tmp_path):
     shutil.copy(path, tmp_path / "good.pth")
     yield path
     shutil.copy(tmp_path / "good.pth", path)
+
+
+def segmentations(folder: Path) -> dict[str, np.ndarray]:
+    """File name -> labels of a folder's NIfTI files."""
+    return {path.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*.nii.gz"))}
+
+
+class Malicious:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
 
 
 def edit(path, change) -> None:

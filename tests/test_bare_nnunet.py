@@ -5,13 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from conftest import DATASET, PLANS, STUDENT
+from conftest import DATASET, PLANS, STUDENT, segmentations
 
 STOCK = "nnUNetTrainer_1epoch"
-# stands for an environment that holds only nnunetv2: importing this package fails
-WITHOUT_PACKAGE = "import sys; sys.modules['nnunet_shapekd'] = None\n"
 # what `nnUNetv2_train 27 2d 0 -tr TRAINER -pretrained_weights FILE` does before the first epoch
 LOAD_PRETRAINED = """
 import sys, torch
@@ -21,21 +18,6 @@ trainer = get_trainer_from_args("27", "2d", 0, trainer_name, plans, device=torch
 maybe_load_checkpoint(trainer, False, False, weights)
 torch.save(trainer.network.state_dict(), out)
 """
-
-
-@pytest.fixture(scope="module")
-def bare(planned, tmp_path_factory):
-    """Runs a command of nnU-Net's without this package and without nnUNet_extTrainer."""
-    folder = tmp_path_factory.mktemp("bare")
-    (folder / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
-
-    def run(*command, **environment):
-        environment = {name: str(value) for name, value in environment.items()}
-        return planned.run(*map(str, command), nnUNet_extTrainer=None, PYTHONPATH=str(folder), **environment)
-
-    with pytest.raises(AssertionError, match="ModuleNotFoundError"):  # the stand-in does what it says
-        run("python", "-c", "import nnunet_shapekd")
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +33,12 @@ def elsewhere(bare, student, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def predictions(bare, elsewhere, planned, tmp_path_factory):
+def predictions(bare, elsewhere, validation_images, tmp_path_factory):
     """The installed student's predictions of fold 0's validation cases, with probabilities."""
-    images, out = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("predictions")
-    splits = json.loads((planned.root / "preprocessed" / DATASET / "splits_final.json").read_text())
-    for case in splits[0]["val"]:
-        shutil.copy(planned.root / "raw" / DATASET / "imagesTr" / f"{case}_0000.nii.gz", images)
+    out = tmp_path_factory.mktemp("predictions")
     model = f"-d 27 -c 2d -f 0 -tr {STUDENT} -p {PLANS} -device cpu -npp 0 -nps 0 --save_probabilities"
-    bare("nnUNetv2_predict", "-i", images, "-o", out, *model.split(), **elsewhere)
+    bare("nnUNetv2_predict", "-i", validation_images, "-o", out, *model.split(), **elsewhere)
     return out
-
-
-def segmentations(folder):
-    return {path.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*.nii.gz"))}
 
 
 def probabilities(folder):

@@ -5,46 +5,22 @@ import shutil
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from conftest import DATASET, PLANS, STUDENT, TEACHER
-
-# stands for an environment that holds only nnunetv2: importing this package fails
-WITHOUT_PACKAGE = "import sys; sys.modules['nnunet_shapekd'] = None\n"
-
-
-def arrays(folder):
-    return {path.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*.nii.gz"))}
+from conftest import DATASET, PLANS, STUDENT, TEACHER, segmentations
 
 
 @pytest.fixture(scope="module")
-def validation_images(planned):
-    """The images of fold 0's validation cases, in a folder of their own."""
-    folder = planned.root / "validation_images"
-    folder.mkdir()
-    splits = json.loads((planned.root / "preprocessed" / DATASET / "splits_final.json").read_text())
-    for case in splits[0]["val"]:
-        shutil.copy(planned.root / "raw" / DATASET / "imagesTr" / f"{case}_0000.nii.gz", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predictions(planned, student, validation_images, tmp_path_factory):
-    """The student's predictions of those, made by a bare nnU-Net: without this package, without nnUNet_extTrainer."""
-    bare = tmp_path_factory.mktemp("bare")
-    (bare / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
+def predictions(bare, planned, student, validation_images):
+    """The student's predictions of fold 0's validation cases, made by a bare nnU-Net."""
     out = planned.root / "predictions"
     arguments = f"-i {validation_images} -o {out} -d 27 -c 2d -f 0 -tr {STUDENT} -p {PLANS} -device cpu -npp 1 -nps 1"
-    arguments += " --save_probabilities"
-    planned.run("nnUNetv2_predict", *arguments.split(), nnUNet_extTrainer=None, PYTHONPATH=str(bare))
-    refused = planned.run("python", "-c", "import nnunet_shapekd", check=False, PYTHONPATH=str(bare))
-    assert refused.returncode != 0  # the stand-in does what it says
+    bare("nnUNetv2_predict", *arguments.split(), "--save_probabilities")
     return out
 
 
 def test_a_bare_nnunet_predicts_the_trainers_own_validation_result_voxel_for_voxel(student, predictions):
-    expected = arrays(student / "validation")
-    found = arrays(predictions)
+    expected = segmentations(student / "validation")
+    found = segmentations(predictions)
     assert found.keys() == expected.keys() and len(found) == 2
     for name in expected:
         assert np.array_equal(found[name], expected[name]), name
@@ -61,7 +37,7 @@ def test_a_bare_nnunet_predicts_the_trainers_own_validation_result_voxel_for_vox
 def test_nnunet_evaluates_the_predictions_to_the_validations_dice(planned, student, predictions):
     labels = planned.root / "validation_labels"
     labels.mkdir()
-    for name in arrays(predictions):
+    for name in segmentations(predictions):
         shutil.copy(planned.root / "raw" / DATASET / "labelsTr" / name, labels)
     files = f"-djfile {predictions / 'dataset.json'} -pfile {predictions / 'plans.json'} -np 1"
     planned.run("nnUNetv2_evaluate_folder", str(labels), str(predictions), *files.split())

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 import torch
-from conftest import DATASET, PLANS, STUDENT, TEACHER, edit
+from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, edit
 
 from nnunet_shapekd import __version__
 from nnunet_shapekd.checkpoints import weights_sha256
@@ -143,17 +143,14 @@ def test_control_characters_in_a_foreign_file_do_not_reach_the_terminal(info, ch
     assert value(report, "trainer") == "x?[2J?y"
 
 
-class _Bomb:
-    def __reduce__(self):
-        return os.mkdir, ("it_ran",)
-
-
 def _bomb(path):
-    torch.save({"network_weights": {}, "x": _Bomb()}, path)
+    torch.save({"network_weights": {}, "x": Malicious("it_ran")}, path)
 
 
 def _pickled_bomb(path):
-    path.write_bytes(pickle.dumps({"network_weights": {}, "x": _Bomb()}, protocol=2))  # as torch wrote before 1.6
+    path.write_bytes(
+        pickle.dumps({"network_weights": {}, "x": Malicious("it_ran")}, protocol=2)
+    )  # as torch wrote before 1.6
 
 
 def _truncated(path):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from conftest import environment_of
 from matrix_datasets import (
     DATASETS,
     PLANS,
@@ -28,8 +29,6 @@ from matrix_datasets import (
 )
 from matrix_driver import Driver, Result
 from skimage import io
-
-from nnunet_shapekd.cli import trainers_folder
 
 pytestmark = pytest.mark.slow
 
@@ -68,16 +67,7 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            "nnUNet_raw": str(self.root / "raw"),
-            "nnUNet_preprocessed": str(self.root / "preprocessed"),
-            "nnUNet_results": str(self.root / "results"),
-            "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(self.root / "trainers")]),
-            "nnUNet_n_proc_DA": "0",
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_compile": "f",
-            "OMP_NUM_THREADS": "1",
-        }
+        return environment_of(self.root)
 
     def make(self) -> None:
         for name in ("raw", "preprocessed", "results", "trainers"):

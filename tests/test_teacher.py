@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from conftest import DATASET, PLANS, STUDENT, TEACHER, batch_of, edit, make, own
+from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, batch_of, edit, make, own
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_shapekd.teacher import leaked_cases, read_teacher_checkpoint
@@ -111,14 +111,6 @@ def test_a_truncated_teacher_is_refused(nnunet_environment, teacher_file, loader
     teacher_file.write_bytes(teacher_file.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=f"damaged or truncated(?s:.)*nnUNetv2_train 27 2d 0 -tr {TEACHER}"):
         make(STUDENT).run_training()
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def test_a_checkpoint_that_would_run_code_does_not_run_it(
