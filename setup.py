@@ -31,6 +31,7 @@ setup(
     # trainers/ and dataset_conversion/ are too general as top-level names on a user's machine
     packages=[
         "nnunet_shapekd",
+        "nnunet_shapekd.evaluation",
         "nnunet_shapekd.report",
         "nnunet_shapekd.trainers",
         "nnunet_shapekd.dataset_conversion",
@@ -40,6 +41,7 @@ setup(
         "nnunet_shapekd.trainers": "trainers",
         "nnunet_shapekd.dataset_conversion": "dataset_conversion",
     },
+    package_data={"nnunet_shapekd.report": ["*.html"]},
     install_requires=[
         "nnunetv2>=2.8,<3",
         "dynamic-network-architectures>=0.4.4,<0.5",
@@ -52,7 +54,8 @@ setup(
         "acvl-utils>=0.2.6",
         "matplotlib>=3.8.4",
         "tqdm>=4.66.1",
+        "jinja2>=3.1.3",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"]},
+    extras_require={"dev": ["pytest>=8", "monai>=1.4", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"]},
     entry_points={"console_scripts": ["shapekd = nnunet_shapekd.cli:main"]},
 )

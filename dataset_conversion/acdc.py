@@ -18,6 +18,9 @@ from pathlib import Path
 from nnunet_shapekd.dataset_conversion import common
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
 
+from nnunet_shapekd.output import new_folder
+from nnunet_shapekd.parallel import default_processes
+
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 COLUMNS = ["patient", "subset", "group", "ed_frame", "es_frame", "n_frames", "height_cm", "weight_kg", "source_folder"]
 LAYOUTS = "ROOT/training (and ROOT/testing), ROOT/database/training (and testing), or ROOT/patient001, ..."
@@ -235,7 +238,7 @@ def convert_acdc(
     preprocessed = common.environment_folder("nnUNet_preprocessed", preprocessed_folder)
     results = common.environment_folder("nnUNet_results", None)
     dataset = common.dataset_folder_name(dataset_id, name, raw, (preprocessed, results))
-    processes = common.default_processes() if processes is None else processes
+    processes = default_processes() if processes is None else processes
     if processes < 1:
         raise ConversionError(f"--processes: expected 1 or more, got {processes}")
     if not 0 <= seed < 2**32:
@@ -262,7 +265,7 @@ def convert_acdc(
     if problems:
         raise ConversionError(problems)
 
-    with common.new_dataset_folder(raw, dataset) as folder:
+    with new_folder(raw / dataset) as folder:
         common.write_cases(folder, cases, processes)
         common.write_json(folder / "dataset.json", _dataset_json(name, sum(case.subset == "Tr" for case in cases)))
         common.write_json(folder / "splits_final.json", splits)
@@ -346,7 +349,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             processes=args.processes,
         )
-    except (ConversionError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,30 +1,24 @@
-"""What every dataset conversion shares: listing problems, checking cases, folds by patient, an atomic folder."""
+"""What every dataset conversion shares: listing problems, checking cases, folds by patient."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import multiprocessing
 import os
-import platform
 import re
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
+
+from nnunet_shapekd.nifti import read_nifti
+from nnunet_shapekd.parallel import collect, map_in_processes
 
 # Origin and direction of a label may differ from its image's by rounding only. The spacing is held to what
 # `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
@@ -89,44 +83,12 @@ def dataset_folder_name(dataset_id: int, name: str, raw: Path | None, others: It
 
 def read_values(path: Path) -> tuple[sitk.Image, np.ndarray]:
     """The scalar 3D image in a file and a view of its voxels; raises ValueError saying what is wrong with it."""
-    try:
-        # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
-        image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"{path}: cannot be read ({reason}); download it again") from None
+    image = read_nifti(path)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         shape = "x".join(map(str, image.GetSize()))
         channels = image.GetNumberOfComponentsPerPixel()
         raise ValueError(f"{path}: expected one 3D volume, got {shape} with {channels} channel(s)")
-    if _needs_second_look(path, image):
-        import nibabel  # only here: importing it costs as much as reading twenty cases
-
-        try:
-            finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj)).all()
-        except Exception as error:  # nibabel, zlib and gzip have an exception class each for a broken file
-            raise ValueError(f"{path}: cannot be read whole ({error}); download it again") from None
-        if not finite:
-            raise ValueError(f"{path}: has NaN or infinite values; replace them")
     return image, sitk.GetArrayViewFromImage(image)
-
-
-def _needs_second_look(path: Path, image: sitk.Image) -> bool:
-    """Whether SimpleITK may have hidden a fault: ITK 5.4 fills up a file cut short, and reads NaN and infinity as 0.
-
-    True for floating-point files, and where the length that a gzip file ends with (or the file has) is not what the
-    header asks for; so the ordinary file is read once.
-    """
-    keys = ("vox_offset", "bitpix", "datatype")
-    header = {key: float(image.GetMetaData(key)) for key in keys if image.HasMetaDataKey(key)}
-    if len(header) < len(keys) or header["datatype"] in (16, 64):  # NIfTI's codes of float32 and float64
-        return True
-    expected = int(header["vox_offset"]) + image.GetNumberOfPixels() * int(header["bitpix"]) // 8
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path.stat().st_size != expected
-        file.seek(-4, os.SEEK_END)
-        return int.from_bytes(file.read(), "little") != expected % 2**32
 
 
 def check_case(case: Case, max_label: int) -> list[str]:
@@ -176,7 +138,8 @@ def _geometry_problems(case: Case, image: sitk.Image, label: sitk.Image) -> list
 def check_cases(cases: Sequence[Case], max_label: int, processes: int) -> list[str]:
     """All problems of all cases, in their order."""
     check = partial(check_case, max_label=max_label)
-    return [problem for found in map_in_processes(check, cases, processes, "Checking cases") for problem in found]
+    found = map_in_processes(check, cases, processes, "Checking cases", _CASES_PER_WORKER)
+    return [problem for problems in found for problem in problems]
 
 
 def write_cases(folder: Path, cases: Sequence[Case], processes: int) -> None:
@@ -189,7 +152,7 @@ def write_cases(folder: Path, cases: Sequence[Case], processes: int) -> None:
     for parent in {target.parent for _, target in jobs}:
         parent.mkdir(exist_ok=True)
     # Threads are enough here: copying and zlib both release the interpreter's lock.
-    _collect(ThreadPoolExecutor(processes), _write_nifti, jobs, "Writing files")
+    collect(ThreadPoolExecutor(processes), _write_nifti, jobs, "Writing files")
 
 
 def _write_nifti(job: tuple[Path, Path]) -> None:
@@ -204,50 +167,6 @@ def _write_nifti(job: tuple[Path, Path]) -> None:
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as writer,
     ):
         shutil.copyfileobj(reader, writer, 1 << 20)
-
-
-def default_processes() -> int:
-    """The cores this process may use, eight at most."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, available)
-
-
-def map_in_processes(function: Callable, items: Sequence, processes: int, description: str) -> list:
-    """`[function(item) for item in items]` with a progress bar, in spawned processes where that pays.
-
-    With more than one process a script that calls this needs the usual `if __name__ == "__main__":`.
-    """
-    workers = min(processes, len(items) // _CASES_PER_WORKER)
-    if workers <= 1:
-        return [function(item) for item in tqdm(items, desc=description, file=sys.stderr)]
-    # Spawn, because forking a process in which torch runs threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        return _collect(executor, function, items, description)
-    except BrokenProcessPool:
-        raise ConversionError(
-            f"a worker process died while {description.lower()} (out of memory?), nothing was written; "
-            "try again with --processes 1"
-        ) from None
-
-
-def _collect(executor: Executor, function: Callable, items: Iterable, description: str) -> list:
-    try:
-        futures: list[Future] = [executor.submit(function, item) for item in items]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=description, file=sys.stderr):
-            future.result()
-        return [future.result() for future in futures]
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's business, and a worker whose parent was killed ends, which the executor leaves open."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def folds_by_patient(stratum_of: Mapping[str, str], seed: int, n_folds: int = 5) -> list[list[str]]:
@@ -294,59 +213,3 @@ def _as_sets(splits: Any) -> list[tuple[set, set]]:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON as nnU-Net does: indented by four, keys in the given order."""
     path.write_text(json.dumps(content, indent=4) + "\n")
-
-
-@contextmanager
-def new_dataset_folder(raw: Path, name: str) -> Iterator[Path]:
-    """A folder to build a dataset in, which becomes `raw/name` at the end, or vanishes when anything goes wrong.
-
-    It lies beside its target (renaming is atomic there) under a name that nnU-Net takes for no dataset. SIGTERM and
-    SIGHUP clean up, too; after SIGKILL the next run on the same machine removes what was left.
-    """
-    marker = f".shapekd-partial-{name}-{platform.node()}-"
-    for leftover in raw.glob(f"{marker}*") if raw.is_dir() else []:
-        if not _is_running(leftover.name.removeprefix(marker)):
-            shutil.rmtree(leftover, ignore_errors=True)
-    building = raw / f"{marker}{os.getpid()}"
-    target = raw / name
-    with _signals_as_exit():
-        try:
-            building.mkdir(parents=True)
-            yield building
-            if target.exists():
-                raise ConversionError(f"{target} was made by another process meanwhile and is left as it is")
-            building.rename(target)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdigit():
-        return True  # cannot tell: os.kill(pid, 0) would send Ctrl-C on Windows
-    if int(pid) == os.getpid():
-        return False  # made by an earlier process of the same number
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@contextmanager
-def _signals_as_exit() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
-    # nohup's ignored SIGHUP stays ignored.
-    replaced = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in replaced:
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
-    try:
-        yield
-    finally:
-        for number in replaced:
-            signal.signal(number, before[number])

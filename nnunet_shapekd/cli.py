@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from nnunet_shapekd import __version__
 
@@ -70,6 +71,19 @@ def _info(args: argparse.Namespace) -> int:
     return run(args.checkpoint, args.json, args.cases)
 
 
+def _evaluate(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.evaluation.evaluate import evaluate_folders, write_evaluation
+    from nnunet_shapekd.evaluation.tables import lines
+    from nnunet_shapekd.output import check_free
+
+    check_free(args.out, "summary.json")
+    evaluation = evaluate_folders(args.reference, args.predictions, name=args.name, **_judging(args))
+    written = write_evaluation(evaluation, args.out)
+    print("\n".join(lines(evaluation)))
+    print(f"\nWrote {', '.join(written)} to {args.out}. Next: shapekd report {args.out} -o REPORT")
+    return 0
+
+
 def _phantom(args: argparse.Namespace) -> int:
     from nnunet_shapekd.phantom import write_phantom
 
@@ -82,6 +96,45 @@ def _convert_acdc(args: argparse.Namespace) -> int:
     from nnunet_shapekd.dataset_conversion import acdc
 
     return acdc.run(args)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    """What ``evaluate`` and ``compare`` are told about folders of label maps; with nnU-Net's names where it has one."""
+    add = parser.add_argument
+    add("-djfile", metavar="FILE", help="dataset.json with the labels (default: the one beside or above the folders)")
+    add("-pfile", metavar="FILE", help="accepted as by nnU-Net; not needed, as the labels are in dataset.json")
+    add("-l", type=int, nargs="+", metavar="VALUE", help="judge these label values, instead of a dataset.json's")
+    add("-il", type=int, metavar="VALUE", help="with -l: ignore label")
+    add("--leave-out", nargs="+", default=(), metavar="CLASS", help="classes not judged: they count as background")
+    add("--tolerance", type=float, default=1.0, help="of the surface Dice, in mm or pixels (default: %(default)s)")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--patients",
+        metavar="TABLE",
+        help="CSV with columns case,patient[,phase], or a folder with ACDC's Info.cfg files "
+        "(default: patients.csv beside the references, if there)",
+    )
+    whose.add_argument(
+        "--pattern",
+        metavar="REGEX",
+        help="for whole case names, with the group (?P<patient>...) and, if wanted, (?P<phase>ED|ES)",
+    )
+    add("--chill", action="store_true", help="references without a prediction are no error, as with nnU-Net")
+    add("-np", "--processes", type=int, help="cases read at once (default: the cores, at most 8)")
+
+
+def _judging(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "dataset_json": args.djfile,
+        "labels": args.l,
+        "ignore_label": args.il,
+        "leave_out": args.leave_out,
+        "tolerance": args.tolerance,
+        "patients": args.patients,
+        "pattern": args.pattern,
+        "chill": args.chill,
+        "processes": args.processes,
+    }
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -144,6 +197,19 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     info.add_argument("--cases", action="store_true", help="name the cases instead of counting them")
     info.add_argument("--json", action="store_true", help="print JSON, with all cases")
     info.set_defaults(run=_info)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="judge a folder of predictions",
+        description="Dice, IoU, surface distances in mm, volumes, plausibility and cardiac indices of a folder of "
+        "predictions, per case and class. Whatever is wrong with the files is listed, and nothing is written then.",
+    )
+    evaluate.add_argument("reference", metavar="REFERENCE", help="folder of the references")
+    evaluate.add_argument("predictions", metavar="PREDICTIONS", help="folder of the predictions, of the same names")
+    evaluate.add_argument("-o", "--out", metavar="OUT", required=True, help="new folder for metrics.csv, summary.json")
+    evaluate.add_argument("--name", help="of the model, in tables (default: from the predictions' folder)")
+    _add_judging(evaluate)
+    evaluate.set_defaults(run=_evaluate)
 
     convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
     datasets = convert.add_subparsers(metavar="DATASET", required=True)

@@ -6,7 +6,6 @@ import csv
 import filecmp
 import gzip
 import json
-import multiprocessing
 import os
 import platform
 import shutil
@@ -490,16 +489,6 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_cleans_up(pristine: Path, r
     running.mkdir()
     assert len(contents(convert(pristine))) == 59
     assert not leftover.exists() and running.exists()  # another run still at work keeps its folder
-
-
-def die(item: int) -> int:
-    os._exit(item)
-
-
-def test_a_worker_that_dies_is_an_error_not_a_hang() -> None:
-    with pytest.raises(ConversionError, match="worker process died"):
-        common.map_in_processes(die, list(range(60)), processes=2, description="Dying")
-    assert not multiprocessing.active_children()
 
 
 # --- command line ------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Judging segmentations: surface distances, plausibility, cardiac indices, paired comparison. Imports no torch."""

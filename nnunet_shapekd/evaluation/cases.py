@@ -1,0 +1,271 @@
+"""Which files belong together, what their labels mean, and which cases are one patient's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+#: Names of cardiac structures in lower case: ACDC in nnU-Net's conversion, M&Ms, MSCMRseg and what people write.
+CARDIAC_NAMES = {
+    "lv": ("lvc", "lv", "lv cavity", "left ventricle", "lvbp", "lv blood pool"),
+    "myo": ("mlv", "myo", "lvm", "lv myocardium", "myocardium", "lv myo"),
+    "rv": ("rv", "rvc", "rv cavity", "right ventricle", "rvbp", "rv blood pool"),
+}
+#: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED.
+PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?P<phase>ED|ES))"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the values in a label map mean.
+
+    Attributes:
+        classes: foreground class or region -> its values.
+        ignore: the value of voxels that are not evaluated.
+        left_out: known values that are not evaluated: background for every class.
+    """
+
+    classes: dict[str, tuple[int, ...]]
+    ignore: int | None = None
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def values(self) -> set[int]:
+        """All values a label map may hold."""
+        known = {0, *self.left_out, *(value for values in self.classes.values() for value in values)}
+        return known if self.ignore is None else known | {self.ignore}
+
+    def without(self, names: Iterable[str]) -> Labels:
+        """These labels, of which the classes named (or given by a value) are not evaluated.
+
+        Raises:
+            ValueError: if there is no such class, or none remains.
+        """
+        classes, left_out = dict(self.classes), set(self.left_out)
+        for name in names:
+            found = [
+                c for c, values in self.classes.items() if name in (c, *(map(str, values) if len(values) == 1 else ()))
+            ]
+            if not found:
+                raise ValueError(f"--leave-out {name}: no such class; there are {', '.join(self.classes)}")
+            left_out.update(classes.pop(found[0], ()))
+        if not classes:
+            raise ValueError("--leave-out names all classes: nothing is left to evaluate")
+        return Labels(classes, self.ignore, tuple(sorted(left_out)))
+
+
+def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
+    """Classes or regions of a dataset.json, as nnU-Net's label manager has them.
+
+    Raises:
+        ValueError: if the entry "labels" is missing or not as nnU-Net wants it.
+    """
+    try:
+        values = {
+            str(name): tuple(int(v) for v in (value if isinstance(value, (list, tuple)) else [value]))
+            for name, value in dataset_json["labels"].items()
+        }
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise ValueError('dataset.json: expected "labels": {"background": 0, NAME: VALUE or [VALUES], ...}') from None
+    ignore = values.pop("ignore", (None,))[0]
+    classes = {name: value for name, value in values.items() if set(value) != {0}}
+    if not classes:
+        raise ValueError('dataset.json: "labels" has no class besides background')
+    return Labels(classes, ignore)
+
+
+def labels_by_value(values: Sequence[int], ignore: int | None = None) -> Labels:
+    """Classes that are named by their values."""
+    if not values or min(values) < 1:
+        raise ValueError(f"-l: expected label values of 1 and more, got {' '.join(map(str, values)) or 'none'}")
+    return Labels({str(value): (value,) for value in values}, ignore)
+
+
+def find_dataset_json(reference: Path, prediction: Path) -> Path:
+    """The dataset.json of two folders: beside the predictions or above them, or above the references.
+
+    ``nnUNetv2_predict`` copies it beside its predictions; a ``validation`` folder has it two levels up; ``labelsTr``
+    and ``gt_segmentations`` have it one level up.
+
+    Raises:
+        FileNotFoundError: naming where it was sought.
+    """
+    candidates = [prediction, *list(prediction.parents)[:2], reference.parent, reference]
+    for folder in candidates:
+        if (folder / "dataset.json").is_file():
+            return folder / "dataset.json"
+    raise FileNotFoundError(
+        f"no dataset.json in {', '.join(map(str, candidates))}: name it with -djfile, or give the label values with -l"
+    )
+
+
+def read_dataset_json(path: Path) -> dict[str, Any]:
+    """The content of a dataset.json.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is not JSON, or no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; give the dataset.json that names the labels") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a dataset.json of nnU-Net's, got a {type(content).__name__}")
+    return content
+
+
+def cardiac_roles(classes: Iterable[str]) -> dict[str, str]:
+    """Of "lv", "myo" and "rv" those whose class is known by its name -> class."""
+    by_name = {re.sub(r"[\s_-]+", " ", name).strip().lower(): name for name in classes}
+    roles = {role: [by_name[name] for name in names if name in by_name] for role, names in CARDIAC_NAMES.items()}
+    if not roles["lv"] or not (roles["myo"] or roles["rv"]):
+        return {}  # "LV" alone could be anything
+    return {role: found[0] for role, found in roles.items() if found}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reference and its prediction."""
+
+    name: str
+    reference: Path
+    prediction: Path
+    patient: str
+    phase: str = ""  # "ED", "ES" or nothing
+
+
+def find_cases(reference: Path, prediction: Path, file_ending: str, chill: bool) -> tuple[list[Case], list[str]]:
+    """Pairs of files of the same name, and what is missing or superfluous.
+
+    Args:
+        reference: folder.
+        prediction: folder.
+        file_ending: of the files that count.
+        chill: references without a prediction are no problem.
+
+    Raises:
+        FileNotFoundError: if a folder is missing or has no such file.
+    """
+    files = {}
+    for folder in (reference, prediction):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+        found = {path.name: path for path in sorted(folder.iterdir()) if path.name.endswith(file_ending)}
+        files[folder] = {name: path for name, path in found.items() if not name.startswith(".") and path.is_file()}
+        if not files[folder]:
+            present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+            raise FileNotFoundError(f"{folder}: no files ending in {file_ending}; found there: {present}")
+    references, predictions = files[reference], files[prediction]
+    missing = [] if chill else [name for name in references if name not in predictions]
+    problems = [f"{prediction / name}: is missing" for name in missing]
+    problems += [f"{predictions[name]}: has no reference in {reference}" for name in predictions.keys() - references]
+    stems = ((name, name.removesuffix(file_ending)) for name in references if name in predictions)
+    cases = [Case(stem, references[name], predictions[name], stem) for name, stem in stems]
+    return cases, sorted(problems)
+
+
+def by_pattern(cases: Iterable[Case], pattern: str | None) -> list[Case]:
+    """The cases with patient, and phase where the pattern has such a group, from their names.
+
+    A name the default pattern does not match is a patient of its own; one that a given pattern does not match is an
+    error.
+
+    Raises:
+        ValueError: naming the cases that do not match, or what is wrong with the pattern.
+    """
+    try:
+        compiled = re.compile(pattern or PATTERN)
+    except re.error as error:
+        raise ValueError(f"--pattern {pattern}: is no regular expression ({error})") from None
+    if "patient" not in compiled.groupindex:
+        raise ValueError(f"--pattern {pattern}: has no group (?P<patient>...), which must say whose case it is")
+    grouped, unmatched = [], []
+    for case in cases:
+        match = compiled.fullmatch(case.name)
+        if match is None:
+            unmatched.append(case.name)
+            grouped.append(case)
+            continue
+        groups = match.groupdict()
+        grouped.append(replace(case, patient=groups["patient"], phase=groups.get("phase") or case.phase))
+    if pattern and unmatched:
+        raise ValueError(f"--pattern {pattern}: does not match the whole name of {_some(unmatched)}")
+    return grouped
+
+
+def by_table(cases: Sequence[Case], table: Path, complete: bool = True) -> list[Case]:
+    """The cases with patient and phase from a table.
+
+    Args:
+        table: a CSV with a row a case (columns ``case``, ``patient`` and, if wanted, ``phase``), or with a row a
+            patient as ``shapekd convert acdc`` writes it (``patient``, ``ed_frame``, ``es_frame``; the cases are
+            ``patient_frameNN``); or a folder of ACDC's, whose Info.cfg files say the same.
+        complete: the table must know every case; else those it does not know stay as they are.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the columns are others, a case is missing in the table, or a phase is neither ED, ES nor empty.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    for case, patient, phase in _info_entries(table) if table.is_dir() else _csv_entries(table):
+        if phase.upper() not in ("", "ED", "ES"):
+            raise ValueError(f"{table}: phase of {case}: expected ED, ES or nothing, got {phase}")
+        if known.setdefault(case, (patient, phase.upper())) != (patient, phase.upper()):
+            raise ValueError(f"{table}: has two different rows of the case {case}")
+    unknown = [case.name for case in cases if case.name not in known]
+    if unknown and complete:
+        raise ValueError(f"{table}: says nothing about {_some(unknown)}")
+    entries = ((case, *known.get(case.name, (case.patient, case.phase))) for case in cases)
+    return [replace(case, patient=patient, phase=phase) for case, patient, phase in entries]
+
+
+def _csv_entries(table: Path) -> list[tuple[str, str, str]]:
+    """Case, patient and phase of every row."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), set(reader.fieldnames or ())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{table}: no such file; --patients is a CSV with columns case,patient[,phase]"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: is no CSV ({error})") from None
+    if {"case", "patient"} <= columns:
+        return [(row["case"], row["patient"] or row["case"], row.get("phase") or "") for row in rows]
+    if {"patient", "ed_frame", "es_frame"} <= columns:
+        return [
+            (f"{row['patient']}_frame{int(row[column]):02d}", row["patient"], phase)
+            for row in rows
+            for column, phase in (("ed_frame", "ED"), ("es_frame", "ES"))
+            if (row[column] or "").isdecimal()
+        ]
+    raise ValueError(f"{table}: expected columns case,patient[,phase], got {', '.join(sorted(columns)) or 'none'}")
+
+
+def _info_entries(folder: Path) -> list[tuple[str, str, str]]:
+    """Case, patient and phase of every frame that ACDC's Info.cfg files name."""
+    from nnunet_shapekd.dataset_conversion.acdc import find_patients, read_info
+
+    patients, problems = find_patients(folder)
+    entries = []
+    for patient in patients.values():
+        info, wrong = read_info(patient.folder / "Info.cfg")
+        problems += wrong
+        if not wrong:
+            entries += [(f"{patient.name}_frame{int(info[k]):02d}", patient.name, k) for k in ("ED", "ES") if k in info]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return entries
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
