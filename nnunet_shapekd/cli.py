@@ -84,6 +84,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.evaluation.compare import run
+
+    statistics = {"seed": args.seed, "resamples": args.resamples, "confidence": args.confidence}
+    return run(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
+
+
 def _phantom(args: argparse.Namespace) -> int:
     from nnunet_shapekd.phantom import write_phantom
 
@@ -210,6 +217,26 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--name", help="of the model, in tables (default: from the predictions' folder)")
     _add_judging(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare models on the same cases",
+        description="Paired differences of models to the first one, per class and metric, with a patient as the unit: "
+        "bootstrap intervals, Wilcoxon's signed-rank p with Holm's correction, and a verdict in one sentence.",
+    )
+    compare.add_argument("reference", metavar="REFERENCE", help="folder of the references")
+    compare.add_argument(
+        "predictions", metavar="PREDICTIONS", nargs="+", help="two folders or more; the first is the baseline"
+    )
+    compare.add_argument(
+        "-o", "--out", metavar="OUT", required=True, help="new or empty folder, or an earlier comparison's"
+    )
+    compare.add_argument("--names", nargs="+", metavar="NAME", help="of the models (default: what tells them apart)")
+    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    compare.add_argument("--resamples", type=int, default=9999, help="of the bootstrap (default: %(default)s)")
+    compare.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    _add_judging(compare)
+    compare.set_defaults(run=_compare)
 
     convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
     datasets = convert.add_subparsers(metavar="DATASET", required=True)

@@ -74,8 +74,10 @@ def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
         raise ValueError('dataset.json: expected "labels": {"background": 0, NAME: VALUE or [VALUES], ...}') from None
     ignore = values.pop("ignore", (None,))[0]
     classes = {name: value for name, value in values.items() if set(value) != {0}}
-    if not classes:
-        raise ValueError('dataset.json: "labels" has no class besides background')
+    if not classes or "mean" in classes:
+        raise ValueError(
+            f"dataset.json: expected classes besides background, none of them called mean, got {', '.join(classes)}"
+        )
     return Labels(classes, ignore)
 
 
@@ -197,7 +199,7 @@ def by_pattern(cases: Iterable[Case], pattern: str | None) -> list[Case]:
         groups = match.groupdict()
         grouped.append(replace(case, patient=groups["patient"], phase=groups.get("phase") or case.phase))
     if pattern and unmatched:
-        raise ValueError(f"--pattern {pattern}: does not match the whole name of {_some(unmatched)}")
+        raise ValueError(f"--pattern {pattern}: does not match the whole name of {some(unmatched)}")
     return grouped
 
 
@@ -222,7 +224,7 @@ def by_table(cases: Sequence[Case], table: Path, complete: bool = True) -> list[
             raise ValueError(f"{table}: has two different rows of the case {case}")
     unknown = [case.name for case in cases if case.name not in known]
     if unknown and complete:
-        raise ValueError(f"{table}: says nothing about {_some(unknown)}")
+        raise ValueError(f"{table}: says nothing about {some(unknown)}")
     entries = ((case, *known.get(case.name, (case.patient, case.phase))) for case in cases)
     return [replace(case, patient=patient, phase=phase) for case, patient, phase in entries]
 
@@ -267,5 +269,6 @@ def _info_entries(folder: Path) -> list[tuple[str, str, str]]:
     return entries
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

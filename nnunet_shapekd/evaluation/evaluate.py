@@ -36,6 +36,7 @@ from nnunet_shapekd.evaluation.cases import (
     read_dataset_json,
 )
 from nnunet_shapekd.evaluation.label_maps import LabelMap, differences, read_label_map
+from nnunet_shapekd.evaluation.names import default_names
 from nnunet_shapekd.evaluation.surface import surface_metrics
 from nnunet_shapekd.output import new_folder
 from nnunet_shapekd.parallel import default_processes, map_in_processes
@@ -46,6 +47,8 @@ DISTANCES = ("hd95", "hd", "assd")
 SIZES = ("reference_size", "prediction_size")
 COUNTS = ("extra_components", "holes", "reference_extra_components", "reference_holes")
 RINGS = ("ring_slices", "open_ring_slices", "reference_ring_slices", "reference_open_ring_slices")
+#: the row of the mean over classes
+MEAN = "mean"
 COLUMNS = ("case", "patient", "phase", "class", *METRICS, *SIZES, "empty", *COUNTS, *RINGS)
 _TEXTS = ("case", "patient", "phase", "class", "empty")
 # What starting a worker costs, about.
@@ -224,7 +227,7 @@ def evaluate_folders(
         labels: instead, the label values to judge.
         ignore_label: with ``labels``, the value of voxels that are not judged.
         leave_out: classes (names, or values) that are not judged and count as background.
-        name: of the model; by default the prediction folder's name.
+        name: of the model; by default from the prediction folder, see :func:`~.names.default_names`.
         tolerance: of the NSD, in mm, or in pixels for images without a spacing.
         patients: a table of which cases belong to one patient, see :func:`~.cases.by_table`; by default patients.csv
             beside the reference folder, where there is one.
@@ -281,7 +284,7 @@ def evaluate_folders(
         raise ValueError(_listed(problems))
     unit, dimension = kinds[0]
     return Evaluation(
-        name=name or prediction.name,
+        name=name or default_names([prediction])[0],
         reference=reference,
         prediction=prediction,
         file_ending=file_ending,
@@ -346,7 +349,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         name: {evaluation.header(metric): describe([row[metric] for row in found]) for metric in METRICS}
         for name, found in of_class.items()
     }
-    metrics["mean"] = {
+    metrics[MEAN] = {
         evaluation.header(metric): describe(list(mean_over_classes(evaluation, metric).values())) for metric in METRICS
     }
     counted = {

@@ -1,11 +1,12 @@
-"""An evaluation as text."""
+"""Evaluations and comparisons as text."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nnunet_shapekd.evaluation.evaluate import DISTANCES, METRICS, Evaluation, summarise
+from nnunet_shapekd.evaluation.evaluate import DISTANCES, HIGHER_IS_BETTER, METRICS, Evaluation, summarise
 
 NAMES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "hd": "HD", "assd": "ASSD"}
 
@@ -69,8 +70,68 @@ def _cardiac(indices: Sequence[dict[str, Any]]) -> Iterator[str]:
     table = [["Cardiac indices", "n", "reference", "prediction", "bias", "95 % limits of agreement", "MAE", "r"]]
     for row in indices:
         limits = "–" if row["limits_low"] is None else f"{row['limits_low']:.1f} to {row['limits_high']:.1f}"
-        means = [f"{row[key]:.1f}" for key in ("mean_reference", "mean_prediction", "bias")]
+        *means, error = (
+            "–" if row[key] is None else f"{row[key]:.1f}"
+            for key in ("mean_reference", "mean_prediction", "bias", "mean_absolute_error")
+        )
         r = "–" if row["pearson_r"] is None else f"{row['pearson_r']:.2f}"
         name = f"{row['index']} ({row['unit']})"
-        table.append([name, str(row["n"]), *means, limits, f"{row['mean_absolute_error']:.1f}", r])
+        table.append([name, str(row["n"]), *means, limits, error, r])
     yield from aligned(table)
+
+
+def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
+    """The tables and verdicts that ``shapekd compare`` prints."""
+    baseline, models = comparison["baseline"], comparison["models"][1:]
+    yield (
+        f"{comparison['n_cases']} cases of {comparison['n_patients']} patients; baseline {baseline}; "
+        "differences are model - baseline, means over patients"
+    )
+    several, width = len(models) > 1, max(map(len, models))
+    for metric in METRICS:
+        rows = [row for row in comparison["rows"] if row["metric"] == metric]
+        better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
+        at = f" at {comparison['tolerance']:g} {comparison['distance_unit']}" if metric == "nsd" else ""
+        yield ""
+        yield f"{NAMES[metric]}{at} ({comparison['distance_unit'] if metric in DISTANCES else '%'}), {better} is better"
+        head = [
+            baseline,
+            "model" if several else models[0],
+            "difference",
+            f"{100 * comparison['confidence']:g} % interval",
+        ]
+        table = [["", *head, "p", "p (Holm)", "better/equal/worse", "patients"]]
+        factor = 1 if metric in DISTANCES else 100
+        for row in rows:
+            means = ["–" if row[key] is None else f"{factor * row[key]:.2f}" for key in ("baseline_mean", "model_mean")]
+            difference = "–" if row["difference"] is None else signed(factor * row["difference"])
+            interval = "–" if row["low"] is None else f"{signed(factor * row['low'])} to {signed(factor * row['high'])}"
+            counts = f"{row['wins']}/{row['ties']}/{row['losses']}"
+            name = f"{row['model']:{width}}  {row['class']}" if several else row["class"]
+            ps = [_p_cell(row["p"]), _p_cell(row["p_holm"])]
+            table.append([name, *means, difference, interval, *ps, counts, str(row["n_patients"])])
+        yield from aligned(table)
+        listed = [one for one in comparison.get("patient_differences", ()) if one["metric"] == metric]
+        for model, name in dict.fromkeys((one["model"], one["class"]) for one in listed):
+            of_row = [one for one in listed if (one["model"], one["class"]) == (model, name)]
+            each = ", ".join(f"{one['patient']} {signed(factor * one['difference'])}" for one in of_row)
+            yield f"  {f'{model}, ' if several else ''}{name}, difference of each patient: {each}"
+    yield ""
+    # undefined is undefined in all metrics: said once
+    for model, name, note in dict.fromkeys((row["model"], row["class"], row["note"]) for row in comparison["rows"]):
+        if note:
+            yield f"{f'{model}, ' if several else ''}{name}: {note}"
+    for paragraph in (*comparison["notes"], "", *(one["text"] for one in comparison["verdicts"])):
+        yield from textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # no -0.00
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _p_cell(p: float | None) -> str:
+    return "–" if p is None else p_text(p).removeprefix("= ")

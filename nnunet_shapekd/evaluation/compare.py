@@ -1,0 +1,272 @@
+"""``shapekd compare``: several models on the same cases, paired, with a patient as the unit.
+
+For each model, metric and class, and for the mean over classes within a case, the difference to the baseline is taken
+case by case, averaged over each patient's cases and then over patients. Its interval is a bootstrap over patients, its
+p Wilcoxon's signed-rank test on the patients' means, corrected by Holm over all rows of one metric. Both are left out
+below MIN_PATIENTS patients. See :mod:`~nnunet_shapekd.evaluation.statistics`.
+
+A case whose metric is undefined in one of the two models (reference and prediction both empty) leaves both. It does so
+even where the other model invented the structure; the row's note counts those.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_shapekd.evaluation.cases import some
+from nnunet_shapekd.evaluation.evaluate import (
+    HIGHER_IS_BETTER,
+    MEAN,
+    METRICS,
+    Evaluation,
+    evaluate_folders,
+    fill,
+    write_csv,
+)
+from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.evaluation.statistics import (
+    MIN_PATIENTS,
+    bootstrap_interval,
+    holm,
+    patient_means,
+    signed_rank_p,
+    wins_ties_losses,
+)
+from nnunet_shapekd.evaluation.tables import comparison_lines
+from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
+from nnunet_shapekd.output import new_folder
+
+MARKER = "comparison.json"
+COLUMNS = (
+    *("model", "class", "metric", "n_cases", "n_patients", "baseline_mean", "model_mean", "difference", "low", "high"),
+    *("p", "p_holm", "wins", "ties", "losses", "note"),
+)
+
+
+def compare_evaluations(
+    evaluations: Sequence[Evaluation], *, seed: int = 0, resamples: int = 9999, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Compare models with the first one, the baseline.
+
+    Args:
+        evaluations: two or more, of the same cases.
+        seed: of the bootstrap; every row draws the same resamples, so no row depends on which others there are.
+        resamples: of the bootstrap.
+        confidence: of the intervals; the verdicts' level of significance is 1 - confidence.
+
+    Returns:
+        What ``comparison.json`` holds: "reference", "baseline", "models" (baseline first), "seed", "resamples",
+        "confidence", "distance_unit", "tolerance", "n_patients", "n_cases", "rows" (keys ``COLUMNS``; fractions or
+        "distance_unit"; "difference" is model - baseline), "patient_differences" (of the rows of too few patients;
+        only where there are such), "verdicts" (one of each model) and "notes". None is undefined. With a single class
+        there is no row of the mean, which would test the same twice.
+
+    Raises:
+        ValueError: if there are fewer than two, two have one name, the evaluations are of different things (all
+            differences are listed), or an argument is out of range.
+    """
+    if len(evaluations) < 2:
+        raise ValueError(f"expected the evaluations of two models or more, got {len(evaluations)}")
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"--confidence: expected 0.5 or more and below 1, such as 0.95, got {confidence}")
+    if resamples < 100:
+        raise ValueError(f"--resamples: expected 100 or more, got {resamples}")
+    if seed < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {seed}")
+    check_names([evaluation.name for evaluation in evaluations])
+    if differences := [line for other in evaluations[1:] for line in _differences(evaluations[0], other)]:
+        raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in differences))
+
+    baseline = evaluations[0]
+    whose = {row["case"]: row["patient"] for row in baseline.rows}
+    rows, listed = [], []
+    for metric in METRICS:
+        of_metric = []
+        for model in evaluations[1:]:
+            for column in _columns(baseline, model, metric):
+                row, patients, means = _row(baseline, model, metric, *column, list(whose.values()))
+                of_metric.append(row)
+                difference = means[:, 1] - means[:, 0]
+                if len(patients) >= MIN_PATIENTS:
+                    row["low"], row["high"] = bootstrap_interval(
+                        difference, confidence=confidence, resamples=resamples, seed=seed
+                    )
+                    row["p"] = signed_rank_p(difference)
+                else:
+                    too_few = f"{len(patients)} patients are too few for an interval or a test"
+                    row["note"] = "; ".join(filter(None, (row["note"], too_few)))
+                    key = {"model": model.name, "class": row["class"], "metric": metric}
+                    listed += [
+                        {**key, "patient": patient, "difference": float(value)}
+                        for patient, value in zip(patients, difference, strict=True)
+                    ]
+        tested = [row for row in of_metric if row["p"] is not None]
+        for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
+            row["p_holm"] = float(corrected)
+        rows += of_metric
+
+    comparison = {
+        "reference": str(baseline.reference),
+        "baseline": baseline.name,
+        "models": [evaluation.name for evaluation in evaluations],
+        "seed": seed,
+        "resamples": resamples,
+        "confidence": confidence,
+        "distance_unit": baseline.distance_unit,
+        "tolerance": baseline.tolerance,
+        "n_patients": len(set(whose.values())),
+        "n_cases": len(whose),
+        "rows": rows,
+        **({"patient_differences": listed} if listed else {}),
+    }
+    # the primary outcome: Dice of the mean over classes, a model's last row of that metric
+    primary = {row["model"]: row for row in rows if row["metric"] == "dice"}
+    teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
+    comparison["verdicts"] = [
+        {"model": name, "text": verdict(row, baseline.name, confidence, teachers)} for name, row in primary.items()
+    ]
+    comparison["notes"] = notes(evaluations, comparison)
+    return comparison
+
+
+def _differences(baseline: Evaluation, other: Evaluation) -> list[str]:
+    """What keeps two evaluations from being compared."""
+    found = []
+    # references may lie in several places; what was judged against must be the same
+    for what in ("reference", "classes", "ignore_label", "left_out", "distance_unit", "size_unit", "tolerance"):
+        ours, theirs = getattr(baseline, what), getattr(other, what)
+        if ours != theirs:
+            found.append(f"{what.replace('_', ' ')}: {baseline.name} {ours}, {other.name} {theirs}")
+    ours, theirs = ({row["case"]: row["patient"] for row in e.rows} for e in (baseline, other))
+    for name, alone in (
+        (baseline.name, ours.keys() - theirs.keys()),
+        (other.name, theirs.keys() - ours.keys()),
+    ):
+        if alone:
+            found.append(f"{len(alone)} cases that only {name} has: {some(sorted(alone))}")
+    if moved := sorted(case for case in ours.keys() & theirs.keys() if ours[case] != theirs[case]):
+        found.append(f"cases of other patients in {other.name} than in {baseline.name}: {some(moved)}")
+    sizes = {(row["case"], row["class"]): row["reference_size"] for row in baseline.rows}
+    edited = {
+        row["case"]
+        for row in other.rows
+        # files keep six significant digits
+        if not math.isclose(
+            row["reference_size"], sizes.get((row["case"], row["class"]), row["reference_size"]), rel_tol=1e-5
+        )
+    }
+    if edited:
+        found.append(f"the reference was another when {other.name} was evaluated: {some(sorted(edited))}")
+    return found
+
+
+def _columns(baseline: Evaluation, model: Evaluation, metric: str) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Class, values (cases, 2) of baseline and model, and note, for each class and for the mean over classes.
+
+    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them.
+    """
+    cases = list(dict.fromkeys(row["case"] for row in baseline.rows))
+    classes = list(baseline.classes)
+    values = np.full((2, len(cases), len(classes)), np.nan)
+    invented = np.zeros((2, len(classes)), dtype=int)
+    position = {case: i for i, case in enumerate(cases)}, {name: i for i, name in enumerate(classes)}
+    for i, evaluation in enumerate((baseline, model)):
+        for row in evaluation.rows:
+            values[i, position[0][row["case"]], position[1][row["class"]]] = row[metric]
+    undefined = np.isnan(values).any(axis=0)
+    invented = (undefined & ~np.isnan(values)).sum(axis=1)  # (2, classes)
+    values[:, undefined] = np.nan
+    for j, name in enumerate(classes):
+        note = ""
+        if left := int(undefined[:, j].sum()):
+            note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction"
+            who = [f"{int(n)} by {e.name}" for n, e in zip(invented[:, j], (baseline, model), strict=True) if n]
+            note += f" (invented in {' and '.join(who)})" if who else ""
+        yield name, values[:, :, j].T, note
+    if len(classes) > 1:
+        n_defined = (~undefined).sum(axis=1)
+        sums = np.nansum(values, axis=2)
+        means = np.divide(sums, n_defined, out=np.full_like(sums, np.nan), where=n_defined > 0)
+        fewer = int(np.sum(n_defined < len(classes)))
+        note = f"{fewer} of {len(cases)} cases without some class, see there" if fewer else ""
+        yield MEAN, means.T, note
+
+
+def _row(
+    baseline: Evaluation, model: Evaluation, metric: str, name: str, values: np.ndarray, note: str, patients: list[str]
+) -> tuple[dict[str, Any], list[str], np.ndarray]:
+    """A row without interval and p, its patients, and their means (patients, 2) of baseline and model."""
+    kept = ~np.isnan(values).any(axis=1)
+    names, means = patient_means(values[kept], [p for p, keep in zip(patients, kept, strict=True) if keep])
+    wins, ties, losses = wins_ties_losses(means[:, 1] - means[:, 0], HIGHER_IS_BETTER[metric])
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"model": model.name, "class": name, "metric": metric, "n_cases": int(kept.sum()), "n_patients": len(names)}
+    row |= {"wins": wins, "ties": ties, "losses": losses, "note": note}
+    if len(names):
+        row["baseline_mean"], row["model_mean"] = means.mean(axis=0).tolist()
+        row["difference"] = float((means[:, 1] - means[:, 0]).mean())
+    return row, names, means
+
+
+def run(
+    reference: str | Path,
+    predictions: Sequence[str | Path],
+    names: Sequence[str] | None,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    resamples: int = 9999,
+    confidence: float = 0.95,
+    **evaluation: Any,
+) -> int:
+    """Evaluate all folders, compare them with the first, write and print the result.
+
+    Args:
+        reference: folder of the references.
+        predictions: folders of the models' predictions, the baseline's first.
+        names: of the models; by default :func:`default_names`.
+        out: new or empty folder, or one of an earlier comparison, which is replaced: ``comparison.json``,
+            ``comparison.csv`` and, in a folder of each model's name, what ``shapekd evaluate`` writes.
+        seed: see :func:`compare_evaluations`.
+        resamples: likewise.
+        confidence: likewise.
+        **evaluation: options of :func:`~.evaluate.evaluate_folders`.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        FileNotFoundError: if a folder is missing.
+        ValueError: if the folders are fewer than two or not different, the names do not fit, or as the two functions
+            raise it.
+    """
+    folders = [Path(prediction).resolve() for prediction in predictions]
+    if len(folders) < 2:
+        raise ValueError(f"expected two prediction folders or more, got {len(folders)}; `shapekd evaluate` judges one")
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        raise ValueError(f"the same prediction folder was given more than once: {', '.join(twice)}")
+    if names is not None and len(names) != len(folders):
+        raise ValueError(f"--names: expected {len(folders)} names, one a prediction folder, got {len(names)}")
+    names = default_names([Path(prediction) for prediction in predictions]) if names is None else list(names)
+    check_names(names)
+    with new_folder(Path(out), MARKER) as building:
+        evaluations = [
+            evaluate_folders(reference, folder, name=name, **evaluation)
+            for folder, name in zip(folders, names, strict=True)
+        ]
+        comparison = compare_evaluations(evaluations, seed=seed, resamples=resamples, confidence=confidence)
+        for one in evaluations:
+            (building / one.name).mkdir()
+            fill(one, building / one.name)
+        write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
+        text = json.dumps(comparison, indent=2, allow_nan=False)
+        (building / MARKER).write_text(text + "\n", encoding="utf-8")
+    print("\n".join(comparison_lines(comparison)))
+    print(f"\nWritten to {out}. Next: shapekd report {out} -o REPORT")
+    return 0
