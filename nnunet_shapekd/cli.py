@@ -72,7 +72,8 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from nnunet_shapekd.evaluation.evaluate import evaluate_folders, write_evaluation
+    from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+    from nnunet_shapekd.evaluation.results import write_evaluation
     from nnunet_shapekd.evaluation.tables import lines
     from nnunet_shapekd.output import check_free
 

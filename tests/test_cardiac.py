@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_shapekd.evaluation.cardiac import agreement, ejection_fraction, indices
-from nnunet_shapekd.evaluation.evaluate import Evaluation
+from nnunet_shapekd.evaluation.results import Evaluation
 
 CLASSES = {"RV": (1,), "MLV": (2,), "LVC": (3,)}
 CARDIAC = {"lv": "LVC", "myo": "MLV", "rv": "RV"}

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_shapekd.evaluation.compare import compare_evaluations, run
-from nnunet_shapekd.evaluation.evaluate import METRICS, Evaluation, read_evaluation
 from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.evaluation.results import METRICS, Evaluation, read_evaluation
 from nnunet_shapekd.evaluation.tables import comparison_lines
 from nnunet_shapekd.evaluation.verdict import verdict
 

@@ -14,10 +14,10 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunet_shapekd.cli import main
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import (
+from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.results import (
     COLUMNS,
     METRICS,
-    evaluate_folders,
     mean_over_classes,
     read_evaluation,
     summarise,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.evaluate import Evaluation
+    from nnunet_shapekd.evaluation.results import Evaluation
 
 #: g/ml; the density of myocardium by which echocardiography and cardiac MRI turn its volume into a mass
 MYOCARDIAL_DENSITY = 1.05

@@ -20,16 +20,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_shapekd.evaluation.cases import some
-from nnunet_shapekd.evaluation.evaluate import (
-    HIGHER_IS_BETTER,
-    MEAN,
-    METRICS,
-    Evaluation,
-    evaluate_folders,
-    fill,
-    write_csv,
-)
+from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.evaluation.results import HIGHER_IS_BETTER, MEAN, METRICS, Evaluation, fill, write_csv
 from nnunet_shapekd.evaluation.statistics import (
     MIN_PATIENTS,
     bootstrap_interval,

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nnunet_shapekd.evaluation.evaluate import DISTANCES, HIGHER_IS_BETTER, METRICS, Evaluation, summarise
+from nnunet_shapekd.evaluation.results import DISTANCES, HIGHER_IS_BETTER, METRICS, Evaluation, summarise
 
 NAMES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "hd": "HD", "assd": "ASSD"}
 

@@ -1,0 +1,209 @@
+"""What an evaluation is, in memory and on the disk, and its means."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_shapekd import __version__
+from nnunet_shapekd.evaluation.cardiac import agreement, indices
+from nnunet_shapekd.output import new_folder
+
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "nsd": True, "hd95": False, "hd": False, "assd": False}
+METRICS = tuple(HIGHER_IS_BETTER)
+DISTANCES = ("hd95", "hd", "assd")
+SIZES = ("reference_size", "prediction_size")
+COUNTS = ("extra_components", "holes", "reference_extra_components", "reference_holes")
+RINGS = ("ring_slices", "open_ring_slices", "reference_ring_slices", "reference_open_ring_slices")
+#: the row of the mean over classes
+MEAN = "mean"
+COLUMNS = ("case", "patient", "phase", "class", *METRICS, *SIZES, "empty", *COUNTS, *RINGS)
+_TEXTS = ("case", "patient", "phase", "class", "empty")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's predictions, judged.
+
+    Attributes:
+        name: of the model, in tables.
+        reference: folder of the references.
+        prediction: folder of the predictions.
+        file_ending: of the files in both.
+        classes: foreground class or region -> its label values.
+        ignore_label: value of the reference's voxels that were not judged.
+        left_out: values that counted as background.
+        cardiac: of "lv", "myo" and "rv" those known -> class.
+        distance_unit: "mm" or "px".
+        size_unit: "ml" (volumes), "mm2" (single slices with a spacing) or "px".
+        tolerance: of the NSD, in ``distance_unit``.
+        rows: one a case and class, with the keys ``COLUMNS``; Dice, IoU and NSD are fractions, NaN is undefined.
+    """
+
+    name: str
+    reference: Path
+    prediction: Path
+    file_ending: str
+    classes: dict[str, tuple[int, ...]]
+    ignore_label: int | None
+    left_out: tuple[int, ...]
+    cardiac: dict[str, str]
+    distance_unit: str
+    size_unit: str
+    tolerance: float
+    rows: list[dict[str, Any]] = field(repr=False)
+
+    def header(self, key: str) -> str:
+        """A column's name with its unit: "hd95" -> "hd95_mm"."""
+        if key in DISTANCES:
+            return f"{key}_{self.distance_unit}"
+        return key.replace("_size", f"_{self.size_unit}") if key in SIZES else key
+
+
+def describe(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean, standard deviation (n - 1), median and n of what is defined; None where that is too little."""
+    defined = np.array([value for value in values if not math.isnan(value)])
+    return {
+        "mean": float(defined.mean()) if len(defined) else None,
+        "sd": float(defined.std(ddof=1)) if len(defined) > 1 else None,
+        "median": float(np.median(defined)) if len(defined) else None,
+        "n": len(defined),
+    }
+
+
+def mean_over_classes(evaluation: Evaluation, metric: str) -> dict[str, float]:
+    """Case -> mean of a metric over the classes for which it is defined, NaN if for none."""
+    values: dict[str, list[float]] = {}
+    for row in evaluation.rows:
+        values.setdefault(row["case"], []).append(row[metric])
+    means = {case: [value for value in found if not math.isnan(value)] for case, found in values.items()}
+    return {case: sum(found) / len(found) if found else math.nan for case, found in means.items()}
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """What ``summary.json`` holds."""
+    rows, of_class = evaluation.rows, {}
+    for name in evaluation.classes:
+        of_class[name] = [row for row in rows if row["class"] == name]
+    metrics = {
+        name: {evaluation.header(metric): describe([row[metric] for row in found]) for metric in METRICS}
+        for name, found in of_class.items()
+    }
+    metrics[MEAN] = {
+        evaluation.header(metric): describe(list(mean_over_classes(evaluation, metric).values())) for metric in METRICS
+    }
+    counted = {
+        name: {key: int(sum(row[key] for row in found)) for key in (*COUNTS, *RINGS) if not math.isnan(found[0][key])}
+        for name, found in of_class.items()
+    }
+    header = {key: value for key, value in asdict(evaluation).items() if key != "rows"}
+    return {
+        **header,
+        "reference": str(evaluation.reference),
+        "prediction": str(evaluation.prediction),
+        "n_cases": len({row["case"] for row in rows}),
+        "n_patients": len({row["patient"] for row in rows}),
+        "empty_masks": {
+            name: {which: sum(row["empty"] == which for row in found) for which in ("both", "reference", "prediction")}
+            for name, found in of_class.items()
+        },
+        "metrics": metrics,
+        "plausibility": counted,
+        "cardiac_indices": agreement(indices(evaluation)),
+        "versions": {
+            "nnunet_shapekd": __version__,
+            **{name: version(name) for name in ("numpy", "scipy", "SimpleITK")},
+        },
+    }
+
+
+def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
+    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv`` into a folder.
+
+    Args:
+        out: a folder that is new, empty, or holds an earlier evaluation, which is replaced as a whole.
+
+    Returns:
+        The names of the files.
+    """
+    with new_folder(Path(out), replaces="summary.json") as folder:
+        fill(evaluation, folder)
+        return sorted(path.name for path in folder.iterdir())
+
+
+def fill(evaluation: Evaluation, folder: Path) -> None:
+    """Write an evaluation's files into a folder that exists."""
+    header = {evaluation.header(key): key for key in COLUMNS}
+    write_csv(folder / "metrics.csv", list(header), ([row[key] for key in header.values()] for row in evaluation.rows))
+    if patients := indices(evaluation):
+        write_csv(folder / "cardiac.csv", list(patients[0]), (row.values() for row in patients))
+    text = json.dumps(summarise(evaluation), indent=2, allow_nan=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Rows of text and numbers: six significant digits, an empty cell for what is undefined."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """What :func:`write_evaluation` wrote.
+
+    Raises:
+        FileNotFoundError: if the folder holds no evaluation.
+        ValueError: if its files are damaged or do not belong together.
+    """
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder}: holds no summary.json and metrics.csv of `shapekd evaluate`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise ValueError(f"{folder}: is damaged ({error}); run `shapekd evaluate` again") from None
+    try:
+        evaluation = Evaluation(
+            name=summary["name"],
+            reference=Path(summary["reference"]),
+            prediction=Path(summary["prediction"]),
+            file_ending=summary["file_ending"],
+            classes={name: tuple(values) for name, values in summary["classes"].items()},
+            ignore_label=summary["ignore_label"],
+            left_out=tuple(summary["left_out"]),
+            cardiac=summary["cardiac"],
+            distance_unit=summary["distance_unit"],
+            size_unit=summary["size_unit"],
+            tolerance=summary["tolerance"],
+            rows=[],
+        )
+        for row in rows:
+            cells = {key: row[evaluation.header(key)] for key in COLUMNS}
+            evaluation.rows.append(
+                {key: cell if key in _TEXTS else float(cell or "nan") for key, cell in cells.items()}
+            )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder}: is no result of this version's `shapekd evaluate` ({error}); run it again. "
+            "(nnU-Net's own summary.json is another.)"
+        ) from None
+    if len(evaluation.rows) != summary["n_cases"] * len(evaluation.classes):
+        raise ValueError(f"{folder}: metrics.csv has not one row a case and class; run `shapekd evaluate` again")
+    return evaluation
