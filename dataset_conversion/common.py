@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from nnunet_shapekd.dataset_conversion import label_maps
 
 from nnunet_shapekd.nifti import read_nifti
-from nnunet_shapekd.parallel import collect, map_in_processes
+from nnunet_shapekd.parallel import collect, default_processes, map_in_processes
 
 # Origin and direction of a label may differ from its image's by rounding only. The spacing is held to what
 # `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
@@ -81,6 +84,91 @@ def dataset_folder_name(dataset_id: int, name: str, raw: Path | None, others: It
     return f"{prefix}_{name}"
 
 
+@dataclass(frozen=True)
+class Target:
+    """Where a conversion writes to, and how; everything about it was checked."""
+
+    folder: Path  # the new dataset's
+    dataset_id: int
+    other_splits: Path | None  # where a split file of an earlier conversion would win
+    seed: int
+    processes: int
+
+
+def check_target(
+    dataset_id: int,
+    name: str,
+    seed: int = 12345,
+    processes: int | None = None,
+    raw_folder: str | Path | None = None,
+    preprocessed_folder: str | Path | None = None,
+) -> Target:
+    """What the arguments that all conversions share say.
+
+    Args:
+        dataset_id: nnU-Net's dataset id, 1 to 999.
+        name: What follows the id in the dataset's name.
+        seed: Shuffles the patients before they are dealt to folds.
+        processes: Cases read at once; by default the available cores, eight at most.
+        raw_folder: Instead of the environment variable nnUNet_raw.
+        preprocessed_folder: Instead of nnUNet_preprocessed, where an other splits_final.json would win; may be unset.
+
+    Raises:
+        ConversionError: naming the argument that does not do.
+    """
+    raw = environment_folder("nnUNet_raw", raw_folder)
+    preprocessed = environment_folder("nnUNet_preprocessed", preprocessed_folder)
+    others = (preprocessed, environment_folder("nnUNet_results", None))
+    dataset = dataset_folder_name(dataset_id, name, raw, others)
+    processes = default_processes() if processes is None else processes
+    if processes < 1:
+        raise ConversionError(f"--processes: expected 1 or more, got {processes}")
+    if not 0 <= seed < 2**32:
+        raise ConversionError(f"--seed: expected 0 to {2**32 - 1}, got {seed}")
+    splits = preprocessed / dataset / "splits_final.json" if preprocessed is not None else None
+    return Target(Path(raw) / dataset, dataset_id, splits, seed, processes)
+
+
+def run_conversion(convert: Callable[[], Any]) -> int:
+    """Converts and returns the exit status; errors a user can do something about become a line on stderr."""
+    try:
+        convert()
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; no dataset was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def add_target_arguments(parser: argparse.ArgumentParser, name: str, dataset_id: int) -> None:
+    """The arguments of :func:`check_target` that a user types."""
+    add = parser.add_argument
+    add("-d", "--dataset-id", type=int, default=dataset_id, help="nnU-Net dataset id (default: %(default)s)")
+    add("--name", default=name, help="dataset name after the id (default: %(default)s)")
+    add("--seed", type=int, default=12345, help="seed of the five folds (default: %(default)s)")
+    add("--processes", type=int, help="cases read at once (default: the cores, at most 8)")
+
+
+def label_gaps(cases: Sequence[Case]) -> list[str]:
+    """Training cases need labels; test cases all have one or none has."""
+    problems = [
+        f"{case.image}: training image without a label; restore the label from the download"
+        for case in cases
+        if case.subset == "Tr" and case.label is None
+    ]
+    test = [case for case in cases if case.subset == "Ts"]
+    unlabelled = [case for case in test if case.label is None]
+    if len(unlabelled) < len(test):
+        problems += [
+            f"{case.image}: test image without a label, while {len(test) - len(unlabelled)} of {len(test)} test images "
+            "have one; add it or remove all test labels"
+            for case in unlabelled
+        ]
+    return problems
+
+
 def read_values(path: Path) -> tuple[sitk.Image, np.ndarray]:
     """The scalar 3D image in a file and a view of its voxels; raises ValueError saying what is wrong with it."""
     image = read_nifti(path)
@@ -91,8 +179,11 @@ def read_values(path: Path) -> tuple[sitk.Image, np.ndarray]:
     return image, sitk.GetArrayViewFromImage(image)
 
 
-def check_case(case: Case, max_label: int) -> list[str]:
-    """Reads image and label of a case once and says what is wrong with them; an empty list is a good case."""
+def check_case(case: Case, max_label: int, label_map: Mapping[int, int] | None = None) -> list[str]:
+    """Reads image and label of a case once and says what is wrong with them; an empty list is a good case.
+
+    With a label map, the label may hold its values instead of 0 to `max_label`.
+    """
     problems: list[str] = []
     images = []
     for path in filter(None, (case.image, case.label)):
@@ -102,8 +193,10 @@ def check_case(case: Case, max_label: int) -> list[str]:
             problems.append(str(error))
             continue
         images.append(image)
-        if path == case.label:
+        if path == case.label and label_map is None:
             problems += _label_problems(path, values, max_label)
+        elif path == case.label:
+            problems += label_maps.label_map_problems(path, values, label_map)
     if len(images) == 2:
         problems += _geometry_problems(case, *images)
     return problems
@@ -135,24 +228,40 @@ def _geometry_problems(case: Case, image: sitk.Image, label: sitk.Image) -> list
     ]
 
 
-def check_cases(cases: Sequence[Case], max_label: int, processes: int) -> list[str]:
+def check_cases(
+    cases: Sequence[Case], max_label: int, processes: int, label_map: Mapping[int, int] | None = None
+) -> list[str]:
     """All problems of all cases, in their order."""
-    check = partial(check_case, max_label=max_label)
+    check = partial(check_case, max_label=max_label, label_map=label_map)
     found = map_in_processes(check, cases, processes, "Checking cases", _CASES_PER_WORKER)
     return [problem for problems in found for problem in problems]
 
 
-def write_cases(folder: Path, cases: Sequence[Case], processes: int) -> None:
-    """Writes the cases below a dataset folder; `.nii.gz` byte for byte, `.nii` compressed, test labels where given."""
-    jobs = []
+def write_cases(
+    folder: Path, cases: Sequence[Case], processes: int, label_map: Mapping[int, int] | None = None
+) -> None:
+    """Writes the cases below a dataset folder; `.nii.gz` byte for byte, `.nii` compressed, test labels where given.
+
+    Labels are written anew where a label map changes values.
+    """
+    jobs, relabelled = [], []
     for case in cases:
         jobs.append((case.image, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"))
         if case.label is not None:
-            jobs.append((case.label, folder / f"labels{case.subset}" / f"{case.name}.nii.gz"))
-    for parent in {target.parent for _, target in jobs}:
+            unchanged = label_map is None or label_maps.is_identity(label_map)
+            label = (case.label, folder / f"labels{case.subset}" / f"{case.name}.nii.gz")
+            (jobs if unchanged else relabelled).append(label)
+    for parent in {target.parent for _, target in jobs + relabelled}:
         parent.mkdir(exist_ok=True)
     # Threads are enough here: copying and zlib both release the interpreter's lock.
     collect(ThreadPoolExecutor(processes), _write_nifti, jobs, "Writing files")
+    if relabelled:
+        write = partial(_relabel, label_map=tuple(label_map.items()))
+        map_in_processes(write, relabelled, processes, "Writing labels", _CASES_PER_WORKER)
+
+
+def _relabel(job: tuple[Path, Path], label_map: tuple[tuple[int, int], ...]) -> None:
+    label_maps.write_relabelled(*job, label_map)
 
 
 def _write_nifti(job: tuple[Path, Path]) -> None:

@@ -56,9 +56,11 @@ def _judge_case(
         values = label_map.values
         if values.min() < 0 or values.max() >= len(table := _known_values(labels)) or not table[values].all():
             unknown = sorted(set(np.unique(values).tolist()) - labels.values)
+            shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
             problems.append(
-                f"{path}: unknown label value{'s' * (len(unknown) > 1)} {', '.join(map(str, unknown[:10]))}"
-                f"{', ...' * (len(unknown) > 10)}; known are {', '.join(map(str, sorted(labels.values)))}"
+                f"{path}: unknown label value{'s' * (len(unknown) > 1)} {shown}; "
+                f"known are {', '.join(map(str, sorted(labels.values)))}; correct the file or name them (-djfile, -l), "
+                "with --leave-out if they are not to be judged"
             )
     if len(maps) == 2:
         problems += [f"{case.prediction}: {difference}" for difference in differences(*maps)]
@@ -122,6 +124,8 @@ def evaluate_folders(
     for folder in (reference, prediction):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
+    if reference == prediction:
+        raise ValueError(f"{reference}: is given both as references and as predictions")
     if labels is None:
         path = find_dataset_json(reference, prediction) if dataset_json is None else Path(dataset_json)
         content = read_dataset_json(path)

@@ -15,7 +15,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     """The tables that ``shapekd evaluate`` prints."""
     summary = summarise(evaluation)
     unit = evaluation.distance_unit
-    yield f"{evaluation.name}: {summary['n_cases']} cases of {summary['n_patients']} patients"
+    n_cases, n_patients = summary["n_cases"], summary["n_patients"]
+    yield f"{evaluation.name}: {n_cases} cases" + (f" of {n_patients} patients" if n_patients < n_cases else "")
     yield f"Mean ± standard deviation; Dice, IoU and NSD (at {evaluation.tolerance:g} {unit}) in %, distances in {unit}"
     yield ""
     table = [["", *(NAMES[metric] for metric in METRICS), "n"]]
@@ -25,14 +26,14 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield from aligned(table)
     yield ""
     yield from _empty_masks(summary["empty_masks"])
-    table = [["Plausibility (of the reference)", "extra components", "holes", "open rings / slices"]]
+    rings = ["open rings / slices"] if evaluation.cardiac.get("myo") else []
+    table = [["Plausibility (of the reference)", "extra components", "holes", *rings]]
     for name, found in summary["plausibility"].items():
         cells = [f"{found[key]} ({found[f'reference_{key}']})" for key in ("extra_components", "holes")]
-        rings = "–"
         if "ring_slices" in found:
             own, reference = (f"{found[f'{p}open_ring_slices']}/{found[f'{p}ring_slices']}" for p in ("", "reference_"))
-            rings = f"{own} ({reference})"
-        table.append([name, *cells, rings])
+            cells.append(f"{own} ({reference})")
+        table.append([name, *cells, *["–"] * (len(table[0]) - 1 - len(cells))])
     yield from aligned(table)
     if summary["cardiac_indices"]:
         yield ""
