@@ -32,6 +32,7 @@ setup(
     packages=[
         "nnunet_shapekd",
         "nnunet_shapekd.evaluation",
+        "nnunet_shapekd.figure",
         "nnunet_shapekd.report",
         "nnunet_shapekd.trainers",
         "nnunet_shapekd.dataset_conversion",

@@ -92,6 +92,27 @@ def _compare(args: argparse.Namespace) -> int:
     return run(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
 
 
+def _figure(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.figure.make import make_figure
+
+    path = make_figure(
+        args.case,
+        args.dataset,
+        args.configuration,
+        args.fold,
+        args.out,
+        trainer=args.tr,
+        plans=args.p,
+        baseline=args.baseline,
+        case_dataset=args.case_dataset,
+        slice_number=args.slice,
+        channel=args.channel,
+        checkpoint=args.chk,
+    )
+    print(f"Wrote {path}")
+    return 0
+
+
 def _phantom(args: argparse.Namespace) -> int:
     from nnunet_shapekd.phantom import write_phantom
 
@@ -238,6 +259,34 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     compare.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
     _add_judging(compare)
     compare.set_defaults(run=_compare)
+
+    figure = commands.add_parser(
+        "figure",
+        help="show what baseline, teacher and student see in a case",
+        description="Draw one slice of a case: image, class-mean image, reference, and for the stock baseline, the "
+        "teacher and the student the energy of the last decoder stage's features and the segmentation. On the CPU.",
+    )
+    figure.add_argument("case", metavar="CASE", help="a case's name in imagesTr or imagesTs, with its reference")
+    figure.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="dataset id or name of the models")
+    figure.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres or 3d_lowres")
+    figure.add_argument("-f", "--fold", required=True, metavar="FOLD", help="a number, or all")
+    figure.add_argument("-o", "--out", required=True, metavar="FILE.png", help="the PNG to write or replace")
+    figure.add_argument("-tr", default="nnUNetTrainerShapeKD", help="the student's trainer (default: %(default)s)")
+    figure.add_argument("-p", default="nnUNetPlans", help="plans of all models (default: %(default)s)")
+    figure.add_argument(
+        "--baseline", default="nnUNetTrainer", metavar="TRAINER", help="stock trainer beside it (default: %(default)s)"
+    )
+    figure.add_argument(
+        "--case-dataset", metavar="DATASET", help="dataset of the case, of the same channels and labels (default: -d)"
+    )
+    figure.add_argument(
+        "--slice", type=int, metavar="K", help="from 1, in the preprocessed case (default: the most foreground)"
+    )
+    figure.add_argument(
+        "--channel", type=int, metavar="N", help="image channel, from 0 (default: 0; colour pictures in colour)"
+    )
+    figure.add_argument("-chk", default="checkpoint_final.pth", help="of student and baseline (default: %(default)s)")
+    figure.set_defaults(run=_figure)
 
     convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
     datasets = convert.add_subparsers(metavar="DATASET", required=True)

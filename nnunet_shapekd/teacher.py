@@ -102,9 +102,9 @@ def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, 
     return checkpoint
 
 
-def _fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str, str]:
+def fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str, str]:
     """What teacher and student must have in common, each value as JSON (in which even NaN equals itself)."""
-    fingerprint = {
+    found = {
         "dataset": plans["dataset_name"],
         "labels": dataset["labels"],
         "channels": dataset.get("channel_names") or dataset.get("modality"),
@@ -115,8 +115,8 @@ def _fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[st
     # the manager follows "inherits_from"
     configuration = PlansManager(plans).get_configuration(configuration_name).configuration
     for key in ("data_identifier", "spacing", "patch_size", "normalization_schemes", "use_mask_for_norm"):
-        fingerprint[key] = configuration.get(key)
-    return {what: json.dumps(value) for what, value in fingerprint.items()}
+        found[key] = configuration.get(key)
+    return {what: json.dumps(value) for what, value in found.items()}
 
 
 def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> None:
@@ -134,8 +134,8 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
         ValueError: naming all differences, if the two were not trained on the same preprocessed data.
     """
     init_args = checkpoint["init_args"]
-    theirs = _fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
-    own = _fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
+    theirs = fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
+    own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
     differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
     if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:
         differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")

@@ -5,8 +5,6 @@ Nothing that is trained is ever trained again or overwritten: what a fold's fold
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shlex
@@ -19,12 +17,11 @@ from typing import Literal
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_shapekd.checkpoints import read_checkpoint
-from nnunet_shapekd.cli import trainers_folder
 from nnunet_shapekd.cost import pair_cost
+from nnunet_shapekd.lookup import add_trainers_folder, trainer_class
 from nnunet_shapekd.processes import run_to_the_end
 from nnunet_shapekd.settings import different_settings, read_settings
 from nnunet_shapekd.teacher import find_teacher, teacher_checkpoint_path
@@ -155,8 +152,8 @@ def find_pair(dataset: str, configuration: str, trainer: str, plans: str) -> Pai
             f"{name} is not preprocessed for {configuration}: {data} is missing. Make it with "
             f"nnUNetv2_preprocess -d {dataset} -plans_name {plans} -c {configuration}"
         )
-    student = _trainer_class(trainer, ShapeKD, "-tr")
-    teacher = _trainer_class(student.teacher_trainer_name(), MeanImage, f"teacher_trainer of {trainer}")
+    student = trainer_class(trainer, ShapeKD, "-tr")
+    teacher = trainer_class(student.teacher_trainer_name(), MeanImage, f"teacher_trainer of {trainer}")
     return Pair(
         name,
         plans_manager,
@@ -191,24 +188,6 @@ def _load_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged, it is no JSON: {error}") from error
-
-
-def _trainer_class(name: str, mixin: type, argument: str) -> type[nnUNetTrainer]:
-    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints every module it looks into
-        try:
-            trainer = recursive_find_trainer_class_by_name(name)
-        except Exception as error:  # not found, or a broken file in any of the user's trainer folders
-            reason = (
-                f"none of that name is in nnU-Net or in nnUNet_extTrainer={os.environ['nnUNet_extTrainer']}"
-                if isinstance(error, RuntimeError)
-                else f"{type(error).__name__}: {error}"
-            )
-            raise ValueError(f"nnU-Net does not find the trainer {name} ({argument}): {reason}") from error
-    if issubclass(trainer, mixin):
-        return trainer
-    if issubclass(trainer, MeanImage):
-        raise ValueError(f"{argument} must be a student's trainer; {name} is a teacher's, which is trained on the way.")
-    raise ValueError(f"{argument} must be a trainer made with the {mixin.__name__} mixin; {name} is not.")
 
 
 def check_device(device: str, num_gpus: int) -> None:
@@ -266,9 +245,7 @@ def train_pair(
     if fold != "all" and not fold.isdecimal():
         raise ValueError(f"fold must be a number or 'all'; got {fold!r}")
     fold = fold if fold == "all" else str(int(fold))  # nnU-Net's folders know no leading zeros
-    folders = [folder for folder in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if folder]
-    if trainers_folder() not in folders:
-        os.environ["nnUNet_extTrainer"] = os.pathsep.join([*folders, trainers_folder()])
+    add_trainers_folder()
     pair = find_pair(dataset, configuration, trainer, plans)
     settings, _ = read_settings(pair.student, os.environ)
     check_device(device, num_gpus)

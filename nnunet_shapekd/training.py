@@ -287,7 +287,7 @@ class ShapeKD(_OnClassMeans):
         super().initialize()
         if self.settings.feature_weight:
             features = self.loss.recorded_features
-            _last_decoder_stage(self._plain_network()).register_forward_hook(
+            last_decoder_stage(self._plain_network()).register_forward_hook(
                 # not in validation and prediction, where nobody would consume it
                 lambda module, _, output: features.update(student=output) if module.training else None
             )
@@ -351,9 +351,9 @@ class ShapeKD(_OnClassMeans):
         self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
         if self.settings.feature_weight:
             features = self.loss.recorded_features
-            stage = _last_decoder_stage(self.teacher)
+            stage = last_decoder_stage(self.teacher)
             stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
-            widths = stage.output_channels, _last_decoder_stage(self._plain_network()).output_channels
+            widths = stage.output_channels, last_decoder_stage(self._plain_network()).output_channels
             if widths[0] != widths[1]:
                 raise ValueError(
                     f"Feature distillation compares the last decoder stages, which must be equally wide; the teacher "
@@ -490,7 +490,7 @@ class ShapeKDLogitsFeatures(ShapeKD):
     feature_weight = 2.0
 
 
-def _last_decoder_stage(network: nn.Module) -> nn.Module:
+def last_decoder_stage(network: nn.Module) -> nn.Module:
     """The stage whose features feature distillation compares."""
     stages = getattr(getattr(network, "decoder", None), "stages", None)
     if not stages:

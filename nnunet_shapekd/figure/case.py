@@ -1,0 +1,171 @@
+"""A case as nnU-Net preprocesses it, and the part of it that is shown."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nnunet_shapekd.figure.networks import Networks
+from nnunet_shapekd.nifti import read_nifti
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the networks see of a case, and which of it is shown."""
+
+    case: str
+    dataset: str
+    #: (1, c, x, y[, z])
+    image: torch.Tensor
+    #: labels (x, y[, z]), 0 outside the non-zero region
+    reference: np.ndarray
+    #: of the shown slice in ``image``, and its axis, counted from the last; ``None`` where there is nothing else
+    index: int | None
+    axis: int
+    slice_number: int
+    n_slices: int
+    #: height and width
+    pixel: tuple[float, float]
+    #: the channel to show; ``None`` for all three as colours
+    channel: int | None
+
+    def shown(self, array: np.ndarray) -> np.ndarray:
+        """``(..., x, y[, z])`` -> ``(..., rows, columns)``."""
+        return array if self.index is None else np.take(array, self.index, axis=self.axis)
+
+
+def see(case: str, dataset: str, models: Networks, slice_number: int | None, channel: int | None) -> Sight:
+    """Preprocess a case and choose what is shown of it; see :func:`~.make.make_figure`.
+
+    Raises:
+        ValueError: for a case, slice or channel that is not there, and for images that do not fit the networks.
+        FileNotFoundError: if the dataset or the case's reference is missing.
+    """
+    configuration = models.plans_manager.get_configuration(models.configuration)
+    data, labels = _preprocessed(case, dataset, models)  # (c, z, x, y) and (z, x, y)
+    if channel is not None and not 0 <= channel < len(data):
+        raise ValueError(f"--channel must be 0 to {len(data) - 1} for this dataset; got {channel}")
+    if channel is None and not (is_natural(models) and len(data) == 3):
+        channel = 0
+
+    patch_size, spacing = configuration.patch_size, list(configuration.spacing)
+    flat = len(patch_size) == 2
+    axis = 0 if flat else int(np.argmax(spacing))
+    number = labels.shape[axis]
+    foreground = (labels > 0) & (labels != models.plans_manager.get_label_manager(models.dataset_json).ignore_label)
+    areas = np.moveaxis(foreground, axis, 0).sum(axis=(1, 2))
+    if slice_number is None:
+        slice_number = 1 + int(areas.argmax() if areas.any() else number // 2)
+    if not 1 <= slice_number <= number:
+        raise ValueError(f"--slice must be 1 to {number} for {case} as it is preprocessed; got {slice_number}")
+    index = slice_number - 1
+    pixel = spacing if flat else spacing[:axis] + spacing[axis + 1 :]
+    window: tuple[int | slice, ...] = (index,)
+    if not flat:
+        here = (slice(None),) * axis + (index,)
+        in_slice = np.zeros_like(foreground)
+        in_slice[here] = foreground[here] if areas[index] else True
+        window = window_around(in_slice, patch_size)
+    return Sight(
+        case,
+        dataset,
+        torch.from_numpy(np.ascontiguousarray(data[(slice(None), *window)]))[None],
+        np.maximum(labels[window], 0),
+        None if flat else index - window[axis].start,
+        axis - 3,
+        slice_number,
+        number,
+        tuple(pixel),
+        channel,
+    )
+
+
+def _preprocessed(case: str, dataset: str, models: Networks) -> tuple[np.ndarray, np.ndarray]:
+    """Image ``(c, z, x, y)`` float32 and labels ``(z, x, y)`` as nnU-Net preprocesses them for the configuration."""
+    images, segmentation = _files(case, dataset, models)
+    plans_manager = models.plans_manager
+    configuration = plans_manager.get_configuration(models.configuration)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    try:
+        data, labels, _ = preprocessor.run_case(
+            [str(path) for path in images], str(segmentation), plans_manager, configuration, models.dataset_json
+        )
+    except (RuntimeError, AssertionError, LookupError) as error:  # unreadable, different shapes, too many channels
+        raise ValueError(f"{case} cannot be preprocessed: {error}") from error
+    manager = plans_manager.get_label_manager(models.dataset_json)
+    known = {-1, *map(int, manager.all_labels)} | ({manager.ignore_label} if manager.has_ignore_label else set())
+    if unknown := {int(value) for value in np.unique(labels)} - known:
+        raise ValueError(
+            f"{segmentation} holds the label(s) {', '.join(map(str, sorted(unknown)))}, which the networks' dataset "
+            "does not have."
+        )
+    channels = models.dataset_json.get("channel_names") or models.dataset_json["modality"]
+    if len(data) != len(channels):
+        raise ValueError(f"{case} of {dataset} has {len(data)} channel(s), the networks see {len(channels)}.")
+    if not np.isfinite(data).all():
+        raise ValueError(f"{case} has NaN or infinite values once it is preprocessed: repair {images[0]}.")
+    return data, labels[0]
+
+
+def _files(case: str, dataset: str, models: Networks) -> tuple[list[Path], Path]:
+    """The channels' files of a case and its reference, which fit the networks."""
+    folder = Path(os.environ["nnUNet_raw"], dataset)
+    if not (folder / "dataset.json").is_file():
+        raise FileNotFoundError(f"{folder / 'dataset.json'} is missing: {folder} is no raw dataset of nnU-Net's.")
+    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    if description["labels"] != models.dataset_json["labels"]:
+        raise ValueError(
+            f"{dataset} has other labels than the networks were trained with: {description['labels']} instead of "
+            f"{models.dataset_json['labels']}"
+        )
+    ending = description["file_ending"]
+    readable = models.plans_manager.image_reader_writer_class.supported_file_endings
+    if ending not in readable:
+        raise ValueError(f"The networks' plans read {', '.join(readable)} files; {dataset} has {ending} files.")
+    cases: dict[str, list[Path]] = {}
+    for part in ("Tr", "Ts"):
+        for path in sorted((folder / f"images{part}").glob(f"*{ending}")):
+            if match := re.fullmatch(r"(.+)_\d{4}", path.name.removesuffix(ending)):
+                cases.setdefault(match[1], []).append(path)
+    if case not in cases:
+        like = difflib.get_close_matches(case, cases, 3, cutoff=0) or ["none"]
+        raise ValueError(
+            f"{folder} has no case {case} among its {len(cases)}; there is, for example, {', '.join(like)}"
+        )
+    images = cases[case]
+    reference = images[0].parent.with_name(images[0].parent.name.replace("images", "labels")) / f"{case}{ending}"
+    if not reference.is_file():
+        raise FileNotFoundError(f"{reference} is missing: the class-mean image is made from the reference.")
+    if ending in (".nii", ".nii.gz"):
+        for path in images:
+            read_nifti(path)  # refuses NaN, which nnU-Net's reader takes for 0
+    return images, reference
+
+
+def is_natural(models: Networks) -> bool:
+    """Whether the images are pictures without a unit of length."""
+    return models.plans_manager.image_reader_writer_class.__name__ == "NaturalImage2DIO"
+
+
+def window_around(foreground: np.ndarray, size: Sequence[int]) -> tuple[slice, ...]:
+    """A window of at most ``size`` inside the array, centred on the foreground (on the middle if there is none).
+
+    Args:
+        foreground: bool, any number of axes.
+        size: of the window along each axis; an axis that is shorter is taken whole.
+    """
+    window = []
+    for axis, (wanted, available) in enumerate(zip(size, foreground.shape, strict=True)):
+        inside = np.flatnonzero(foreground.any(axis=tuple(i for i in range(foreground.ndim) if i != axis)))
+        centre = int(inside[0] + inside[-1] + 1) // 2 if len(inside) else available // 2
+        start = max(0, min(centre - wanted // 2, available - wanted))
+        window.append(slice(start, min(start + wanted, available)))
+    return tuple(window)
