@@ -92,6 +92,12 @@ def _compare(args: argparse.Namespace) -> int:
     return run(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
 
 
+def _report(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.report.page import run
+
+    return run(args.evaluations, args.out, args.images, args.run_folders)
+
+
 def _figure(args: argparse.Namespace) -> int:
     from nnunet_shapekd.figure.make import make_figure
 
@@ -259,6 +265,30 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     compare.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
     _add_judging(compare)
     compare.set_defaults(run=_compare)
+
+    report = commands.add_parser(
+        "report",
+        help="write a page of evaluated models",
+        description="Write one self-contained HTML page, and its pictures as PNG, of what evaluate or compare wrote.",
+    )
+    report.add_argument(
+        "evaluations", nargs="+", metavar="EVALUATION", help="a folder that shapekd evaluate or compare wrote"
+    )
+    report.add_argument(
+        "-o", "--out", required=True, metavar="REPORT", help="new or empty folder, or an earlier report's"
+    )
+    report.add_argument(
+        "--images", metavar="FOLDER", help="images CASE_0000 (default: imagesTr beside labelsTr, imagesTs likewise)"
+    )
+    report.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        dest="run_folders",
+        metavar="NAME=FOLD_FOLDER",
+        help="a model's training (default: the fold around a prediction folder named validation)",
+    )
+    report.set_defaults(run=_report)
 
     figure = commands.add_parser(
         "figure",

@@ -26,14 +26,7 @@ from nnunet_shapekd.evaluation.cases import (
 from nnunet_shapekd.evaluation.judge import judge
 from nnunet_shapekd.evaluation.label_maps import differences, read_label_map
 from nnunet_shapekd.evaluation.names import default_names
-from nnunet_shapekd.evaluation.results import (  # noqa: F401  TEMPORARY for the report helper
-    HIGHER_IS_BETTER,
-    METRICS,
-    Evaluation,
-    describe,
-    mean_over_classes,
-    read_evaluation,
-)
+from nnunet_shapekd.evaluation.results import Evaluation
 from nnunet_shapekd.parallel import default_processes, map_in_processes
 
 # What starting a worker costs, about.

@@ -1,0 +1,247 @@
+"""Cases as pictures: the contours of reference and models over the image, in true proportions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nnunet_shapekd.evaluation.label_maps import read_label_map
+from nnunet_shapekd.report.figures import class_styles, drawing, wrapped
+
+if TYPE_CHECKING:
+    from nnunet_shapekd.evaluation.results import Evaluation
+
+#: least room around the structures, as a part of their larger extent
+MARGIN = 0.2
+
+
+def chosen_cases(mean_dice: Mapping[str, float]) -> dict[str, str]:
+    """ "worst", "median" and "best" -> case; of equal ones the first by name. Fewer than three cases: as many."""
+    ranked = sorted(mean_dice, key=lambda case: (mean_dice[case], case))
+    if len(ranked) < 2:
+        return {"only": ranked[0]} if ranked else {}
+    chosen = {"worst": ranked[0]}
+    if len(ranked) > 2:
+        chosen["median"] = ranked[(len(ranked) - 1) // 2]
+    chosen["best"] = min((case for case in ranked[1:]), key=lambda case: (-mean_dice[case], case))
+    return chosen
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """A label map as (d, h, w), d = 1 of a 2D file, and its spacing along these axes."""
+    label_map = read_label_map(path)
+    if label_map.values.ndim == 2:
+        return label_map.values[np.newaxis], (1.0, *label_map.spacing)
+    return label_map.values, label_map.spacing
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image as (d, h, w), or (d, h, w, 3) of a colour image; d = 1 of a 2D file.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            import nibabel  # SimpleITK reads NaN as 0 there
+
+            array = np.asanyarray(nibabel.load(path).dataobj).T
+            colour = False
+        else:
+            image = sitk.ReadImage(str(path))
+            array, colour = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel() > 1
+    except Exception as error:  # nibabel, zlib, gzip and SimpleITK have an exception class each for a broken file
+        raise ValueError(f"{path.name} cannot be read ({str(error).strip().splitlines()[-1].strip()})") from None
+    if colour:
+        array = array[..., :3] if array.shape[-1] >= 3 else array[..., 0]
+    return array[np.newaxis] if array.ndim == (3 if colour and array.shape[-1] == 3 else 2) else array
+
+
+def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
+    """The axis to cut across: one of a single voxel, else that of the largest spacing, else the first."""
+    flat = [axis for axis in range(3) if shape[axis] == 1]
+    return flat[0] if flat else int(np.argmax(spacing))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case's arrays, cut across ``axis``; masks are (classes, d, h, w), the first axis as ``classes``."""
+
+    classes: list[str]
+    image: np.ndarray | None
+    reference: np.ndarray
+    models: dict[str, np.ndarray]
+    #: voxels that count (not of the ignore label), (d, h, w)
+    counts: np.ndarray
+    spacing: tuple[float, float, float]
+
+    @property
+    def axis(self) -> int:
+        return slice_axis(self.reference.shape[1:], self.spacing)
+
+    @property
+    def aspect(self) -> float:
+        """Height over width of a pixel in the pictures."""
+        high, wide = (s for axis, s in enumerate(self.spacing) if axis != self.axis)
+        return high / wide
+
+    def plane(self, array: np.ndarray, index: int) -> np.ndarray:
+        """Slice ``index`` of (d, h, w, ...), the first axis upwards (towards the head, mostly) where it is in it."""
+        plane = np.take(array, index, axis=self.axis)
+        return plane if self.axis == 0 else plane[::-1]
+
+    def slices(self) -> dict[int, str]:
+        """The slices to show -> why."""
+        others = tuple(axis for axis in range(3) if axis != self.axis)
+        area = (self.reference.any(axis=0) & self.counts).sum(axis=others)
+        wrong = sum(
+            ((mask != self.reference).any(axis=0) & self.counts).sum(axis=others) for mask in self.models.values()
+        )
+        largest, worst = int(np.argmax(area)), int(np.argmax(wrong))
+        if not area[largest]:
+            return {worst: "most pixels wrong"} if wrong[worst] else {len(area) // 2: "in the middle"}
+        if worst == largest or not wrong[worst]:
+            return {largest: "largest reference area" + (", most pixels wrong" if wrong[worst] else "")}
+        return {largest: "largest reference area", worst: "most pixels wrong"}
+
+    def box(self, slices: Sequence[int]) -> tuple[slice, slice]:
+        """What of the plane to show: all structures in these slices, of reference and models, with a margin."""
+        masks = [self.reference, *self.models.values()]
+        seen = np.any([self.plane(mask.any(axis=0), i) for mask in masks for i in slices], axis=0)
+        if not seen.any():
+            return slice(0, seen.shape[0]), slice(0, seen.shape[1])
+        ends = [(int(np.argmax(line)), len(line) - int(np.argmax(line[::-1]))) for line in (seen.any(1), seen.any(0))]
+        pixel = np.array([self.aspect, 1.0])  # height and width in units of the width
+        extent = np.array([stop - start for start, stop in ends]) * pixel
+        wanted = np.maximum(extent + 2 * MARGIN * extent.max(), 0.75 * (1 + 2 * MARGIN) * extent.max()) / pixel
+        box = []
+        for (start, stop), length, size in zip(ends, wanted, seen.shape, strict=True):
+            more = max(4, math.ceil((length - (stop - start)) / 2))
+            box.append(slice(max(0, start - more), min(size, stop + more)))
+        return box[0], box[1]
+
+
+def read_case(case: str, evaluations: Sequence[Evaluation], image: Path | None) -> tuple[Case, str]:
+    """One case's files.
+
+    Args:
+        case: its name.
+        evaluations: of one reference folder.
+        image: the first channel's file, or ``None``.
+
+    Returns:
+        The case, and what is to be said about its image ("" if nothing).
+
+    Raises:
+        ValueError: if a label map is not there any more, or cannot be read.
+    """
+    first = evaluations[0]
+    labels, spacing = read_labels(first.reference / f"{case}{first.file_ending}")
+
+    def masks(label_map: np.ndarray) -> np.ndarray:
+        return np.stack([np.isin(label_map, values) for values in first.classes.values()])
+
+    models = {e.name: masks(read_labels(e.prediction / f"{case}{e.file_ending}")[0]) for e in evaluations}
+    for name, mask in models.items():
+        if mask.shape[1:] != labels.shape:
+            raise ValueError(f"the prediction of {name} has shape {mask.shape[1:]}, the reference {labels.shape}")
+    array, remark = None, ""
+    if image is not None:
+        try:
+            array = read_image(image)
+            if array.shape[:3] != labels.shape:
+                raise ValueError(f"{image.name} has shape {array.shape[:3]}, the reference {labels.shape}")
+        except ValueError as error:
+            array, remark = None, f"Contours on black: {error}."
+    counts = np.ones(labels.shape, bool) if first.ignore_label is None else labels != first.ignore_label
+    return Case(list(first.classes), array, masks(labels), models, counts, spacing), remark
+
+
+def grey_or_colour(pixels: np.ndarray) -> np.ndarray:
+    """Pixels for display, 0..1: 8-bit colour as it is, anything else from its 0.5th to its 99.5th percentile.
+
+    Args:
+        pixels: (h, w) or (h, w, 3); what is not finite becomes black.
+    """
+    if pixels.dtype == np.uint8 and pixels.ndim == 3:
+        return pixels / 255
+    pixels = pixels.astype(np.float64)
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return np.zeros_like(pixels)
+    low, high = np.percentile(finite, (0.5, 99.5))
+    scaled = (pixels - low) / (high - low if high > low else 1.0)
+    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0), 0, 1)
+
+
+def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
+    """Rows: the chosen slices; columns: image, reference, each model.
+
+    Args:
+        case: what to draw.
+        remarks: model -> a line below its name.
+    """
+    slices = case.slices()
+    box = case.box(list(slices))
+    styles = class_styles(case.classes)
+    columns: dict[str, np.ndarray | None] = {"image": None, "reference": case.reference, **case.models}
+    height, width = ((s.stop - s.start) for s in box)
+    wide = max(1.7, min(2.5, 11.0 / len(columns)))
+    high = wide * float(np.clip(height * case.aspect / width, 0.4, 1.6))
+    titles = [
+        wrapped(name, int(wide * 9)) + (f"\n{remarks[name]}" if remarks and name in remarks else "") for name in columns
+    ]
+    with drawing():
+        legend_columns = max(1, min(len(styles), int(wide * len(columns) / 1.4)))
+        above = 0.22 * (math.ceil(len(styles) / legend_columns) + max(t.count("\n") + 1 for t in titles)) + 0.15
+        figure = Figure(figsize=(wide * len(columns) + 0.5, high * len(slices) + above), layout="constrained")
+        axes = figure.subplots(len(slices), len(columns), squeeze=False)
+        for line, (index, why) in zip(axes, slices.items(), strict=True):
+            pixels = np.zeros((height, width)) if case.image is None else _pixels(case, index, box)
+            for ax, (name, masks) in zip(line, columns.items(), strict=True):
+                ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=case.aspect, interpolation="bilinear")
+                ax.set_xticks([], [])
+                ax.set_yticks([], [])
+                ax.spines[:].set_visible(False)
+                if masks is not None:
+                    for mask, (colour, dashes) in zip(masks, styles.values(), strict=True):
+                        _contour(ax, case.plane(mask, index)[box], colour, dashes)
+                elif case.image is None:
+                    ax.text(0.5, 0.5, "no image", color="white", ha="center", va="center", transform=ax.transAxes)
+                ax.set_gid(name)
+            of = case.counts.shape[case.axis]
+            if of > 1:
+                line[0].set_ylabel(f"slice {index + 1} of {of}\n{wrapped(why, 24)}")
+        for ax, title in zip(axes[0], titles, strict=True):
+            ax.set_title(title)
+        handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.5, label=n) for n, (c, d) in styles.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
+    return figure
+
+
+def _pixels(case: Case, index: int, box: tuple[slice, slice]) -> np.ndarray:
+    return grey_or_colour(case.plane(case.image, index)[box])
+
+
+def _contour(ax: Axes, mask: np.ndarray, colour: str, dashes: str) -> None:
+    """The mask's outline; closed where it meets the picture's edge."""
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)
+    high, wide = padded.shape
+    x, y = np.arange(wide) - 1, np.arange(high) - 1
+    lines = ax.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.6, linestyles=dashes)
+    # a dark seam, so that light lines are seen on bright tissue, too
+    lines.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black", alpha=0.55)])
+    ax.set_xlim(-0.5, wide - 2.5)
+    ax.set_ylim(high - 2.5, -0.5)

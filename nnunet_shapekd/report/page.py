@@ -1,0 +1,213 @@
+"""``shapekd report``: one HTML page, and its pictures as files, of one or several evaluated models."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from nnunet_shapekd import __version__
+from nnunet_shapekd.evaluation.results import Evaluation, describe, mean_over_classes, read_evaluation
+from nnunet_shapekd.evaluation.tables import NAMES
+from nnunet_shapekd.evaluation.verdict import is_teacher
+from nnunet_shapekd.output import new_folder
+from nnunet_shapekd.report import figures, pictures, tables
+from nnunet_shapekd.report.runs import Run, provenance_table, read_run
+
+
+def write_report(
+    evaluations: Sequence[Evaluation],
+    comparison: Mapping[str, Any] | None,
+    out: Path,
+    images: Path | None = None,
+    runs: Mapping[str, Path] | None = None,
+) -> Path:
+    """Write ``out``/index.html, which needs no other file, and its pictures as ``out``/figures/*.png.
+
+    Args:
+        evaluations: of the models, with the same references, cases and classes.
+        comparison: ``compare_evaluations``'s, or ``None``: side by side, without statistics.
+        out: a new or empty folder, or one of an earlier report, which is replaced.
+        images: folder of CASE_0000 images; by default imagesTr beside a reference folder labelsTr (Ts: likewise).
+        runs: model -> fold folder of its training; by default the one around a prediction folder ``validation``.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: if the evaluations do not belong together (all differences are listed), ``runs`` names another
+            model, or ``out`` holds something else.
+        FileNotFoundError: if ``images`` or a run is not there.
+    """
+    _check_belong_together(evaluations)
+    if images is not None and not images.is_dir():
+        raise FileNotFoundError(f"--images {images} is no folder. Give the one that holds the CASE_0000 images.")
+    unknown = sorted(set(runs or {}) - {e.name for e in evaluations})
+    if unknown:
+        raise ValueError(f"--run {unknown[0]}=...: no such model; there are {', '.join(e.name for e in evaluations)}.")
+    with new_folder(out, replaces="index.html") as folder:
+        trainings = {e.name: read_run(e, (runs or {}).get(e.name)) for e in evaluations}
+        (folder / "figures").mkdir()
+        content = _content(evaluations, comparison, images, trainings)
+        for picture in content["pictures"]:
+            (folder / "figures" / picture.file).write_bytes(picture.data)
+        (folder / "index.html").write_text(_render(content), encoding="utf-8")
+    return out / "index.html"
+
+
+def run(
+    evaluations: Sequence[str | Path],
+    out: str | Path,
+    images: str | Path | None = None,
+    runs: Sequence[str] = (),
+) -> int:
+    """``shapekd report``; returns the exit code.
+
+    Args:
+        evaluations: folders written by ``shapekd evaluate`` or ``shapekd compare``.
+        out: see :func:`write_report`.
+        images: see :func:`write_report`.
+        runs: ``NAME=FOLD_FOLDER`` each.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`write_report`, and if a folder is neither.
+    """
+    fold_folders: dict[str, Path] = {}
+    for entry in runs:
+        name, equals, fold_folder = entry.partition("=")
+        if not (name and equals and fold_folder):
+            raise ValueError(f"--run {entry}: expected NAME=FOLD_FOLDER")
+        if name in fold_folders:
+            raise ValueError(f"--run {name}=... is given twice")
+        fold_folders[name] = Path(fold_folder).absolute()
+    read, comparison = read_folders([Path(folder) for folder in evaluations])
+    page = write_report(read, comparison, Path(out), None if images is None else Path(images), fold_folders)
+    print(f"Wrote {page}")
+    return 0
+
+
+def read_folders(folders: Sequence[Path]) -> tuple[list[Evaluation], dict[str, Any] | None]:
+    """The evaluations in what ``shapekd evaluate`` and ``shapekd compare`` wrote, and the comparison, if one is there.
+
+    Raises:
+        FileNotFoundError: if a folder is neither.
+        ValueError: if two of them are comparisons, or a comparison.json cannot be read.
+    """
+    evaluations, comparisons = [], []
+    for folder in folders:
+        if (folder / "comparison.json").is_file():
+            try:
+                comparison = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+                models = comparison["models"]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{folder / 'comparison.json'} is damaged: run shapekd compare again") from None
+            comparisons.append(comparison)
+            evaluations += [read_evaluation(folder / name) for name in models]
+        elif (folder / "summary.json").is_file():
+            evaluations.append(read_evaluation(folder))
+        else:
+            raise FileNotFoundError(
+                f"{folder} holds neither summary.json nor comparison.json: give the -o folder of shapekd evaluate or "
+                "of shapekd compare"
+            )
+    if len(comparisons) > 1:
+        raise ValueError("two of the folders are comparisons: give one, or run shapekd compare with all models")
+    return evaluations, comparisons[0] if comparisons else None
+
+
+def _check_belong_together(evaluations: Sequence[Evaluation]) -> None:
+    if not evaluations:
+        raise ValueError("no evaluation is given: give the -o folder of shapekd evaluate or of shapekd compare")
+    first, problems = evaluations[0], []
+    names = [e.name for e in evaluations]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"{names.count(name)} models are called {name}: evaluate with another --name")
+    for other in evaluations[1:]:
+        for what in ("reference", "classes", "ignore_label", "left_out", "distance_unit", "size_unit", "tolerance"):
+            ours, theirs = getattr(first, what), getattr(other, what)
+            if ours != theirs or (what == "classes" and list(ours) != list(theirs)):
+                problems.append(f"{what.replace('_', ' ')} of {first.name}: {ours}; of {other.name}: {theirs}")
+        ours, theirs = ({row["case"] for row in e.rows} for e in (first, other))
+        for missing, of, in_ in ((ours - theirs, other, first), (theirs - ours, first, other)):
+            if missing:
+                problems.append(f"cases of {in_.name} that {of.name} lacks: {', '.join(sorted(missing))}")
+    if problems:
+        raise ValueError("these evaluations do not belong on one page:\n  " + "\n  ".join(problems))
+
+
+def _content(
+    evaluations: Sequence[Evaluation],
+    comparison: Mapping[str, Any] | None,
+    images: Path | None,
+    trainings: Mapping[str, Run],
+) -> dict[str, Any]:
+    """All the template needs, and "pictures", which become files."""
+    first = evaluations[0]
+    content: dict[str, Any] = {
+        "evaluations": evaluations,
+        "models": [e.name for e in evaluations],
+        "classes": list(first.classes),
+        "n_cases": len({row["case"] for row in first.rows}),
+        "n_patients": len({row["patient"] for row in first.rows}),
+        "comparison": comparison,
+        "summaries": [_summary(e) for e in evaluations],
+        "teachers": [e.name for e in evaluations if trainings[e.name].is_teacher or is_teacher(e)],
+        "metrics": [tables.metrics_table(e) for e in evaluations],
+        "empty": tables.empty_table(evaluations),
+        "empty_rule": tables.EMPTY_RULE,
+        "plausibility": tables.plausibility_table(evaluations),
+        "comparison_tables": tables.comparison_tables(comparison, first) if comparison else {},
+        "without_statistics": [e.name for e in evaluations if comparison and e.name not in comparison["models"]],
+        "distributions": pictures.distributions(evaluations),
+        "runs": [(e.name, trainings[e.name]) for e in evaluations],
+        "curves": pictures.curves(trainings),
+        "provenance": [(provenance_table(e, trainings[e.name]), trainings[e.name].remark) for e in evaluations],
+        "versions": _versions(),
+        "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    # a teacher's cases say nothing, unless there is nothing else
+    chosen_by = [name for name in content["models"] if name not in content["teachers"]] or content["models"]
+    content["chosen_by"] = chosen_by[-1]
+    content["images_remark"], content["cases"] = pictures.cases(evaluations, chosen_by[-1], images)
+    content["cardiac"], content["cardiac_tables"], content["cardiac_remark"] = pictures.cardiac_indices(evaluations)
+    drawn = [*content["distributions"], content["cardiac"], content["curves"], *(p for _, p, _ in content["cases"])]
+    content["pictures"] = [picture for picture in drawn if picture is not None]
+    return content
+
+
+def _summary(evaluation: Evaluation) -> str:
+    parts = []
+    for metric in ("dice", "hd95"):
+        mean = tables.scaled(metric, describe(list(mean_over_classes(evaluation, metric).values()))["mean"])
+        unit = "%" if metric in tables.PERCENT else evaluation.distance_unit
+        parts.append(f"{NAMES[metric]} {tables.shown(mean, tables.digits(metric))} {unit}")
+    return f"{evaluation.name}: mean over classes and cases, {', '.join(parts)}."
+
+
+def _versions() -> str:
+    versions = [f"nnunet_shapekd {__version__}", f"Python {platform.python_version()}"]
+    for package in ("nnunetv2", "numpy", "scipy", "SimpleITK"):
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(versions)
+
+
+def _breakable(name: str) -> Markup:
+    """``name``, escaped, which may break where its words end."""
+    return Markup("<wbr>").join(figures.words(name))
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
+    template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(content)

@@ -1,0 +1,111 @@
+"""What a report says about the training behind a model: its log and its provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_shapekd.report.tables import Cell, Table, text
+
+if TYPE_CHECKING:
+    from nnunet_shapekd.evaluation.results import Evaluation
+
+#: the first that is there speaks for the run
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training; ``remark`` says why there is nothing else."""
+
+    log: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.provenance.get("role") == "teacher"
+
+
+def find_checkpoint(evaluation: Evaluation, folder: Path | None) -> Path | None:
+    """The checkpoint that speaks for a model.
+
+    Args:
+        evaluation: the model; predictions in a folder ``validation`` are those of the run around it.
+        folder: its fold folder, if the user names it.
+
+    Returns:
+        ``None`` if nothing is known.
+
+    Raises:
+        FileNotFoundError: if ``folder`` is given and holds no checkpoint.
+    """
+    places = (
+        [folder] if folder else [evaluation.prediction.parent] if evaluation.prediction.name == "validation" else []
+    )
+    for place in places:
+        for name in CHECKPOINTS:
+            if (place / name).is_file():
+                return place / name
+    if folder:
+        raise FileNotFoundError(
+            f"--run {evaluation.name}={folder}: there is none of {', '.join(CHECKPOINTS)}. Give a fold folder of "
+            "nnU-Net's results, .../TRAINER__PLANS__CONFIGURATION/fold_0"
+        )
+    return None
+
+
+def read_run(evaluation: Evaluation, folder: Path | None = None) -> Run:
+    """The training of a model, as far as it is known.
+
+    Raises:
+        FileNotFoundError, ValueError: if ``folder`` is given and has no readable checkpoint. One that is only found
+            beside the predictions gives a remark instead.
+    """
+    path = find_checkpoint(evaluation, folder)
+    if path is None:
+        return Run(remark=f"Not known: give --run {evaluation.name}=FOLD_FOLDER.")
+    # torch takes seconds to import, and is needed here only
+    from nnunet_shapekd.checkpoints import read_checkpoint
+    from nnunet_shapekd.info import provenance_of
+
+    try:
+        provenance = provenance_of(path)
+        logging = read_checkpoint(path).get("logging")
+    except ValueError as error:
+        if folder:
+            raise
+        return Run(remark=f"Not known: {error}")
+    keys = ("train_losses", "val_losses", "distillation_losses", "mean_fg_dice", "ema_fg_dice")
+    log = {k: [float(v) for v in logging[k]] for k in keys if k in logging} if isinstance(logging, Mapping) else {}
+    return Run(log, provenance)
+
+
+def provenance_table(evaluation: Evaluation, run: Run) -> Table:
+    """What is known of a model, one fact a row."""
+    facts: dict[str, Any] = {"predictions": evaluation.prediction, "references": evaluation.reference}
+    for key, value in run.provenance.items():
+        if isinstance(value, Mapping):
+            facts.update(
+                {f"{_label(key)}: {name if key == 'settings' else _label(name)}": v for name, v in value.items()}
+            )
+        else:
+            facts[_label(key)] = value
+    rows = [[text(name), _fact(name, value)] for name, value in facts.items() if value is not None]
+    return Table(evaluation.name, [], rows)
+
+
+def _label(name: str) -> str:
+    return {"role": "role in the distillation", "file": "checkpoint"}.get(
+        name, str(name).replace("_", " ").replace("sha256", "SHA-256")
+    )
+
+
+def _fact(name: str, value: Any) -> Cell:
+    if isinstance(value, (list, tuple)):
+        return Cell(str(len(value)), "", title=" ".join(map(str, value)))
+    if name.endswith("SHA-256"):
+        return Cell(f"{str(value)[:12]}…", "", title=str(value))
+    return text(value)
