@@ -142,11 +142,12 @@ def run_conversion(convert: Callable[[], Any]) -> int:
     return 0
 
 
-def add_target_arguments(parser: argparse.ArgumentParser, name: str, dataset_id: int) -> None:
-    """The arguments of :func:`check_target` that a user types."""
+def add_target_arguments(parser: argparse.ArgumentParser, name: str, dataset_id: int | str) -> None:
+    """The arguments of :func:`check_target` that a user types; defaults that depend on others are given as text."""
     add = parser.add_argument
-    add("-d", "--dataset-id", type=int, default=dataset_id, help="nnU-Net dataset id (default: %(default)s)")
-    add("--name", default=name, help="dataset name after the id (default: %(default)s)")
+    id_default = dataset_id if isinstance(dataset_id, int) else None
+    add("-d", "--dataset-id", type=int, default=id_default, help=f"nnU-Net dataset id (default: {dataset_id})")
+    add("--name", help=f"dataset name after the id (default: {name})")
     add("--seed", type=int, default=12345, help="seed of the five folds (default: %(default)s)")
     add("--processes", type=int, help="cases read at once (default: the cores, at most 8)")
 
@@ -198,7 +199,7 @@ def check_case(case: Case, max_label: int, label_map: Mapping[int, int] | None =
         elif path == case.label:
             problems += label_maps.label_map_problems(path, values, label_map)
     if len(images) == 2:
-        problems += _geometry_problems(case, *images)
+        problems += geometry_problems(case, *images)
     return problems
 
 
@@ -212,7 +213,8 @@ def _label_problems(path: Path, values: np.ndarray, max_label: int) -> list[str]
     return [] if values.any() else [f"{path}: label is empty (background only); correct or remove the case"]
 
 
-def _geometry_problems(case: Case, image: sitk.Image, label: sitk.Image) -> list[str]:
+def geometry_problems(case: Case, image: sitk.Image, label: sitk.Image) -> list[str]:
+    """In what the label's size, spacing, origin or direction differs from its image's."""
     if image.GetSize() != label.GetSize():
         return [f"{case.label}: size {label.GetSize()} differs from its image's {image.GetSize()}; correct one of them"]
     same = {

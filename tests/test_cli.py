@@ -175,5 +175,9 @@ def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(t
         assert f"nnunet_shapekd/{module}" in names
     assert "License: Apache-2.0" in metadata and "Requires-Dist: nnunetv2<3,>=2.8" in metadata
     # every module of the checkout is in the wheel: a forgotten sub-package fails here
-    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "nnunet_shapekd").rglob("*.py")}
+    modules = {
+        p.relative_to(ROOT).as_posix()
+        for ending in ("py", "html")
+        for p in (ROOT / "nnunet_shapekd").rglob(f"*.{ending}")
+    }
     assert modules <= set(names)
