@@ -17,7 +17,6 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import common
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
-
 from nnunet_shapekd.output import new_folder
 from nnunet_shapekd.parallel import default_processes
 

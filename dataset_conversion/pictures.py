@@ -1,0 +1,312 @@
+"""Reading photographs, ultrasound and slices from PNG, JPG, TIF and BMP, and what their masks mean.
+
+Pillow reads everything. It is what nnU-Net's NaturalImage2DIO reads a PNG with in the end (through scikit-image and
+imageio), and the one reader that tells the EXIF orientation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: what to do with a file whose EXIF orientation says that viewers turn it
+EXIF = ("refuse", "apply", "ignore")
+#: channel names of nnU-Net's dataset.json by Pillow's mode
+CHANNEL_NAMES = {"L": {"0": "grey"}, "RGB": {"0": "R", "1": "G", "2": "B"}}
+_ORIENTATION, _TIFF_BITS = 0x0112, 258
+#: what undoes the turning that viewers do for an EXIF orientation
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+# A JPG of a grey picture may have channels that differ by rounding; a coloured mask is far beyond this.
+_GREY_TOLERANCE = 16
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Classes of a dataset: the class at position i has index i + 1.
+
+    Attributes:
+        values: class -> its values in the masks, grey 0 to 65535 or, with ``colours``, 0xRRGGBB. An outer class may
+            hold the values of the classes inside it.
+        inside: class -> the classes inside it, which are listed after it.
+        background: value that is no class.
+        colours: masks are read as colours.
+    """
+
+    values: dict[str, tuple[int, ...]]
+    inside: dict[str, tuple[str, ...]]
+    background: int = 0
+    colours: bool = False
+
+    def index(self, name: str) -> int:
+        return list(self.values).index(name) + 1
+
+    def dataset_json(self) -> dict:
+        """The entries "labels" and, with nested classes, "regions_class_order" of nnU-Net's dataset.json.
+
+        nnU-Net paints the regions in this order, the inner over the outer ones, so each is written as its own index.
+        """
+        regions = any(self.inside.values())
+        labels: dict[str, int | list[int]] = {"background": 0}
+        for name in self.values:
+            indices = [self.index(name), *(self.index(inner) for inner in self.inside[name])]
+            labels[name] = indices if len(indices) > 1 else indices[0]
+        order = [self.index(name) for name in self.values if name != "ignore"]
+        return {"labels": labels, "regions_class_order": order} if regions else {"labels": labels}
+
+
+def parse_labels(texts: Sequence[str], background: str = "0", nested: bool = False, per_file: bool = False) -> Labels:
+    """Labels from `NAME:VALUE[,VALUE...]`, a value being 0 to 65535 or a colour #RRGGBB.
+
+    Args:
+        texts: One per class, outer before inner classes.
+        background: The value that is no class.
+        nested: Every class lies inside the one before it.
+        per_file: Each class has files of its own, so the same value may stand for several classes.
+
+    Raises:
+        ValueError: naming the argument that is wrong and how it is written.
+    """
+    colours = any("#" in text for text in (*texts, background))
+    values: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, listed = text.rpartition(":")
+        if not re.fullmatch(r"[\w -]+", name) or name in (*values, "background"):
+            raise ValueError(
+                f"--labels {text}: expected NAME:VALUE[,VALUE...], each name once, background not among them"
+            )
+        values[name] = tuple(_parse_value(value, colours, f"--labels {text}") for value in listed.split(","))
+    if not values:
+        raise ValueError("--labels: expected at least one class, like polyp:255")
+    if "ignore" in values and list(values)[-1] != "ignore":
+        raise ValueError("--labels: list ignore last, as nnU-Net wants the highest index for it")
+    names = [name for name in values if name != "ignore"]
+    inside: dict[str, tuple[str, ...]] = {name: () for name in values}
+    for position, outer in enumerate(names):
+        for inner in names[position + 1 :]:
+            shared = set(values[outer]) & set(values[inner])
+            if nested or (shared and not per_file and shared == set(values[inner]) != set(values[outer])):
+                inside[outer] += (inner,)
+            elif shared and not per_file:
+                raise ValueError(
+                    f"--labels: {outer} and {inner} share values, but {inner} is not inside {outer}: list outer "
+                    "classes first, with all values of their inner ones, as in disc:1,2 cup:2"
+                )
+    zero = _parse_value(background, colours, f"--background {background}")
+    taken = [name for name in values if zero in values[name]]
+    if taken:
+        raise ValueError(
+            f"--labels: {taken[0]} has the value of the background, {background}; give the other --background"
+        )
+    return Labels(values, inside, zero, colours)
+
+
+def _parse_value(text: str, colours: bool, argument: str) -> int:
+    text = text.strip()
+    if re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
+        return int(text[1:], 16)
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > (255 if colours else 65535):
+        raise ValueError(
+            f"{argument}: expected a grey value like 255 or a colour like #FF0000, got {text or 'nothing'}"
+        )
+    return int(text) * 0x010101 if colours else int(text)
+
+
+def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
+    """The one picture in a file, read whole; turned as EXIF says with "apply", as it is stored with "ignore".
+
+    Raises:
+        ValueError: if it cannot be read whole, holds several pictures, or is turned by EXIF and ``exif`` is "refuse".
+    """
+    try:
+        with Image.open(path) as picture:
+            n_frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1  # a camera's JPG with preview
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            picture.load()
+    except Exception as error:  # Pillow's plugins have an exception each for a broken file
+        raise ValueError(f"{path}: cannot be read ({error}); restore or remove it") from None
+    if n_frames > 1:
+        raise ValueError(f"{path}: holds {n_frames} pictures, expected one; save them as files of their own")
+    if orientation in _BACK:
+        if exif == "refuse":
+            raise ValueError(
+                f"{path}: its EXIF orientation is {orientation}, so viewers turn or mirror it and nnU-Net does not: "
+                "look whether its mask fits what a viewer shows (--exif apply) or what is stored (--exif ignore)"
+            )
+        # Pillow itself turns a TIF, and no other file, when it is loaded (seen in 10.0 and 13.0).
+        is_turned = picture.format == "TIFF"
+        if exif == "apply" and not is_turned:
+            return ImageOps.exif_transpose(picture)
+        if exif == "ignore" and is_turned:
+            return picture.transpose(_BACK[orientation])
+    return picture
+
+
+def read_image(path: Path, channels: str = "auto", exif: str = "refuse") -> Image.Image:
+    """The picture in Pillow's mode "L" or "RGB", alpha dropped and palettes resolved.
+
+    Args:
+        channels: "grey", "rgb", or "auto" for what the file has.
+
+    Raises:
+        ValueError: as :func:`open_picture`, and for more than 8 bits a channel and other colour models.
+    """
+    picture = open_picture(path, exif)
+    if _is_deep(picture, path):
+        raise ValueError(f"{path}: has more than 8 bits a channel; rescale it to 8 bits, the same way for all images")
+    modes = {
+        "1": "L",
+        "L": "L",
+        "LA": "L",
+        "La": "L",
+        "P": "RGB",
+        "PA": "RGB",
+        "RGB": "RGB",
+        "RGBA": "RGB",
+        "RGBX": "RGB",
+    }
+    if picture.mode not in modes:
+        raise ValueError(f"{path}: expected grey or RGB, got {picture.mode}; convert it to RGB")
+    mode = {"grey": "L", "rgb": "RGB"}.get(channels, modes[picture.mode])
+    if picture.mode == mode:
+        return picture
+    # RGBA to L in one step would do the same; palettes need the colours first.
+    return picture.convert("RGB").convert(mode) if picture.mode in ("P", "PA") else picture.convert(mode)
+
+
+def is_ready(path: Path, picture: Image.Image) -> bool:
+    """Whether the file itself can be copied: an 8-bit PNG that any reader reads as the picture given."""
+    if path.suffix.lower() != ".png":
+        return False
+    with Image.open(path) as raw:
+        turned = raw.getexif().get(_ORIENTATION, 1) != 1
+        return (
+            raw.format == "PNG"
+            and (raw.mode, raw.size) == (picture.mode, picture.size)
+            and not turned
+            and "transparency" not in raw.info
+        )
+
+
+def read_mask(
+    path: Path, labels: Labels, name: str | None = None, threshold: int | None = None, exif: str = "refuse"
+) -> tuple[np.ndarray, bool]:
+    """Class indices of a mask file.
+
+    Args:
+        path: The file.
+        labels: What its values mean.
+        name: The class that the file is of, where each class has its own; its other values are background.
+        threshold: For a file of one class: grey values from this on are the class, all others background. Lossy and
+            antialiased masks need it.
+
+    Returns:
+        Indices, uint8 (height, width), and whether the threshold decided about values strictly between the extremes.
+
+    Raises:
+        ValueError: as :func:`open_picture`, and for values that are no class.
+    """
+    values = _mask_values(path, exif, labels.colours, threshold is not None)
+    if threshold is not None:
+        index = labels.index(name) if name else 1
+        between = bool(((values > 0) & (values < values.max())).any())
+        return np.where(values >= threshold, index, 0).astype(np.uint8), between
+    lut = {labels.background: 0}
+    for known in labels.values if name is None else [name]:
+        lut.update(dict.fromkeys(labels.values[known], labels.index(known)))  # inner classes after outer ones
+    found = np.unique(values) if labels.colours else np.flatnonzero(np.bincount(values.ravel()))
+    unknown = [value for value in found.tolist() if value not in lut]
+    if unknown:
+        shown = ", ".join(_written(value, labels.colours) for value in unknown[:6]) + ", ..." * (len(unknown) > 6)
+        known = ", ".join(_written(value, labels.colours) for value in sorted(lut))
+        advice = "give all of them with --labels"
+        if path.suffix.lower() in (".jpg", ".jpeg") or len(unknown) > 6:
+            advice = (
+                "lossy or antialiased: give --threshold 128 if each file is of one class, else ask for lossless masks"
+            )
+        raise ValueError(f"{path}: expected the values {known} of --labels and --background, got {shown} ({advice})")
+    # Far faster than the inverse of np.unique: there are a handful of values and many pixels.
+    indices = np.zeros(values.shape, np.uint8)
+    for value in found.tolist():
+        indices[values == value] = lut[value]
+    return indices, False
+
+
+def _mask_values(path: Path, exif: str, colours: bool, brightness: bool) -> np.ndarray:
+    """Grey values or palette indices, or 0xRRGGBB, int32 (height, width); alpha is dropped."""
+    picture = open_picture(path, exif)
+    deep = _is_deep(picture, path)
+    # A palette's indices are the classes, unless colours or brightness are asked for.
+    if picture.mode in ("P", "PA") and (colours or brightness):
+        picture = picture.convert("RGB")
+    array = np.asarray(picture)
+    if array.dtype == bool:
+        return array.astype(np.int32) * (0xFFFFFF if colours else 255)
+    if picture.mode in ("LA", "La", "PA"):
+        array = array[..., 0]
+    # Deep masks are fine as class indices only.
+    if deep and (array.ndim == 3 or colours or brightness or array.dtype.kind == "f"):
+        raise ValueError(f"{path}: has more than 8 bits a channel; save the mask as 8-bit grey or RGB PNG")
+    if array.ndim == 3 and picture.mode not in ("RGB", "RGBA", "RGBX"):
+        raise ValueError(f"{path}: expected grey or RGB, got {picture.mode}; save the mask as 8-bit grey or RGB PNG")
+    array = array.astype(np.int32)
+    if array.min() < 0 or array.max() > 65535:
+        raise ValueError(f"{path}: expected values 0 to 65535, got {array.min()} to {array.max()}; correct the mask")
+    if array.ndim == 2:
+        return array * 0x010101 if colours else array
+    array = array[..., :3]
+    if colours:
+        return array[..., 0] << 16 | array[..., 1] << 8 | array[..., 2]
+    spread = int((array.max(-1) - array.min(-1)).max())
+    if spread > (_GREY_TOLERANCE if brightness else 0):
+        raise ValueError(f"{path}: is coloured; name the colours with --labels, like polyp:#FF0000")
+    return array[..., 1]
+
+
+def _is_deep(picture: Image.Image, path: Path) -> bool:
+    """More than 8 bits a channel; Pillow would silently drop the lower ones of a 16-bit RGB PNG."""
+    if picture.mode.startswith(("I", "F")):
+        return True
+    if path.suffix.lower() == ".png":
+        with path.open("rb") as file:
+            header = file.read(25)
+        return header[:4] == b"\x89PNG" and header[24] > 8
+    bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS, (8,))
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+
+
+def _written(value: int, colours: bool) -> str:
+    return f"#{value:06X}" if colours else str(value)
+
+
+def merge_masks(parts: Sequence[np.ndarray], labels: Labels) -> np.ndarray:
+    """One mask of several of the same image, uint8 indices (height, width); an inner class wins over an outer one.
+
+    Raises:
+        ValueError: saying how many pixels two masks give to different classes, none inside the other.
+    """
+    names = list(labels.values)
+    merged = parts[0]
+    for part in parts[1:]:
+        low, high = np.minimum(merged, part), np.maximum(merged, part)
+        clash = (low > 0) & (low != high)
+        for pair in np.unique(np.stack([low[clash], high[clash]]), axis=1).T.tolist():
+            outer, inner = (names[index - 1] for index in pair)
+            if inner not in labels.inside[outer]:
+                n_pixels = int((clash & (low == pair[0]) & (high == pair[1])).sum())
+                raise ValueError(f"{n_pixels} pixels are both {outer} and {inner}; give --nested if that is meant so")
+        merged = high
+    return merged
