@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from nnunet_shapekd.dataset_conversion import label_maps
 
+from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.nifti import read_nifti
 from nnunet_shapekd.parallel import collect, default_processes, map_in_processes
 

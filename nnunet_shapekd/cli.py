@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import shlex
@@ -11,6 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnunet_shapekd import __version__
+
+
+#: module of dataset_conversion -> what it converts
+CONVERSIONS = {
+    "acdc": "ACDC cardiac MRI",
+    "mnms": "M&Ms cardiac MRI of several vendors",
+    "mscmrseg": "MSCMRseg cardiac MRI (LGE, bSSFP or T2)",
+    "mmwhs": "MM-WHS whole hearts (CT or MRI)",
+    "synapse": "Synapse/BTCV abdominal CT",
+    "images": "folders of 2D images and masks, or a public set of them",
+}
 
 
 def trainers_folder() -> str:
@@ -127,10 +139,8 @@ def _phantom(args: argparse.Namespace) -> int:
     return 0
 
 
-def _convert_acdc(args: argparse.Namespace) -> int:
-    from nnunet_shapekd.dataset_conversion import acdc
-
-    return acdc.run(args)
+def _convert(args: argparse.Namespace) -> int:
+    return importlib.import_module(f"nnunet_shapekd.dataset_conversion.{args.module}").run(args)
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
@@ -320,16 +330,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="bring a dataset into nnU-Net's raw format")
     datasets = convert.add_subparsers(metavar="DATASET", required=True)
-    acdc = datasets.add_parser(
-        "acdc",
-        help="ACDC cardiac MRI",
-        description="Convert the ACDC download, after checking every case, with folds that keep patients together.",
-    )
-    if "acdc" in argv:  # the module imports SimpleITK, which the other commands' start need not wait for
-        from nnunet_shapekd.dataset_conversion.acdc import add_arguments
-
-        add_arguments(acdc)
-    acdc.set_defaults(run=_convert_acdc)
+    for name, description in CONVERSIONS.items():
+        dataset = datasets.add_parser(
+            name, help=description, description=f"Convert {description}, after checking every case."
+        )
+        if name in argv:  # the module imports SimpleITK, which the other commands' start need not wait for
+            importlib.import_module(f"nnunet_shapekd.dataset_conversion.{name}").add_arguments(dataset)
+        dataset.set_defaults(run=_convert, module=name)
 
     phantom = commands.add_parser(
         "phantom",

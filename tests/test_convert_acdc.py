@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from nnunet_shapekd.dataset_conversion import common
 from nnunet_shapekd.dataset_conversion.acdc import convert_acdc, main
 from nnunet_shapekd.dataset_conversion.common import ConversionError, folds_by_patient

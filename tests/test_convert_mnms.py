@@ -1,0 +1,362 @@
+"""The M&Ms conversion, on tiny fake downloads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_shapekd.dataset_conversion import mnms
+from nnunet_shapekd.dataset_conversion.cine import read_cine
+from nnunet_shapekd.dataset_conversion.common import ConversionError
+from nnunet_shapekd.dataset_conversion.mnms import convert_mnms, main
+from nnunet_shapekd.evaluation import cases
+
+TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
+MODULE = "nnunet_shapekd.dataset_conversion.mnms"
+N_FRAMES = 6
+#: code -> folder, vendor, centre, ED, ES
+PATIENTS = {
+    **{f"A{n}S": ("Training/Labeled", "A", 1, n % 2, 3 + n % 3) for n in range(7)},
+    **{f"B{n}S": ("Training/Labeled", "B", 2 + n % 2, 0, 2) for n in range(5)},
+    "C0V": ("Validation", "C", 4, 0, 4),
+    "D0T": ("Testing", "D", 5, 5, 1),
+}
+
+
+def affine_of(shear: float = 0.0, spacing: tuple[float, float, float] = (1.5, 1.25, 10.0)) -> np.ndarray:
+    """A short-axis orientation, of which the second axis leans towards the first by `shear`."""
+    turn = np.array([[0.8, 0.0, -0.6], [0.0, 1.0, 0.0], [0.6, 0.0, 0.8]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]]) * spacing
+    affine[:3, 3] = (3, -2, 5)
+    return affine
+
+
+def write_4d(path: Path, values: np.ndarray, affine: np.ndarray | None = None, qform: int = 1) -> None:
+    """With qform 0 the header has no other orientation than the affine, its sform."""
+    image = nibabel.Nifti1Image(values, affine_of() if affine is None else affine)
+    image.header.set_zooms((1.5, 1.25, 10.0, 30.0)[: values.ndim])
+    image.set_sform(image.affine, 1)
+    image.set_qform(affine_of(), qform)
+    nibabel.save(image, path)
+
+
+def volumes_of(code: str, frames: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.RandomState(sum(map(ord, code)))
+    image = random.randint(0, 900, (8, 6, 3, N_FRAMES)).astype(np.int16)
+    label = np.zeros(image.shape, np.uint8)
+    for frame in frames:
+        label[2:6, 1:5, 1, frame] = random.randint(1, 4, (4, 4))
+    return image, label
+
+
+def make_patient(root: Path, code: str, **header) -> Path:
+    folder, _, _, ed, es = PATIENTS[code]
+    (root / folder / code).mkdir(parents=True)
+    image, label = volumes_of(code, (ed, es))
+    write_4d(root / folder / code / f"{code}_sa.nii.gz", image, **header)
+    write_4d(root / folder / code / f"{code}_sa_gt.nii.gz", label, **header)
+    return root / folder / code
+
+
+def write_table(root: Path, changed: dict[str, dict[str, str]] | None = None) -> None:
+    """M&Ms' table with its leading column of row numbers, and rows of patients that are not there."""
+    columns = ["", "External code", "VendorName", "Vendor", "Centre", "ED", "ES", "Age", "Pathology", "Sex"]
+    rows = [
+        {"External code": code, "VendorName": f"Maker {vendor}", "Vendor": vendor, "Centre": centre, "ED": ed, "ES": es,
+         "Pathology": "HCM", "Age": "50", "Sex": "F", **(changed or {}).get(code, {})}
+        for code, (_, vendor, centre, ed, es) in {**PATIENTS, "E0U": ("", "C", 4, 0, 1)}.items()
+    ]  # fmt: skip
+    with (root / TABLE).open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            if row["ED"] != "gone":
+                writer.writerow({"": number, **row})
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mnms")
+    for code in PATIENTS:
+        make_patient(root, code)
+    write_table(root)
+    (root / "Training/Unlabeled/E0U").mkdir(parents=True)
+    write_4d(root / "Training/Unlabeled/E0U/E0U_sa.nii.gz", volumes_of("E0U", ())[0])
+    (root / "Testing/D0T/._D0T_sa.nii.gz").write_bytes(b"junk")
+    return root
+
+
+@pytest.fixture
+def download(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of the pristine download that a test may spoil."""
+    return Path(shutil.copytree(pristine, tmp_path / "download"))
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    return tmp_path / "raw"
+
+
+def convert(root: Path, **kwargs) -> Path:
+    return convert_mnms(root, **{"processes": 1, **kwargs})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def problems_of(root: Path, raw: Path, **kwargs) -> list[str]:
+    with pytest.raises(ConversionError) as caught:
+        convert(root, **kwargs)
+    assert not raw.exists() or not any(raw.iterdir())
+    return caught.value.problems
+
+
+# --- what is written ---------------------------------------------------------------------------------------------
+
+
+def test_ed_and_es_become_cases_with_acdcs_labels(pristine: Path, raw: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = convert(pristine)
+    counts = {sub: len(list((folder / sub).iterdir())) for sub in ("imagesTr", "labelsTr", "imagesTs", "labelsTs")}
+    assert counts == {"imagesTr": 24, "labelsTr": 24, "imagesTs": 4, "labelsTs": 4}
+    for code, subset in (("A3S", "Tr"), ("D0T", "Ts")):
+        _, _, _, ed, es = PATIENTS[code]
+        image, label = volumes_of(code, (ed, es))
+        for phase, frame in (("ED", ed), ("ES", es)):
+            written = sitk.ReadImage(str(folder / f"images{subset}/{code}_{phase}_0000.nii.gz"))
+            assert np.array_equal(sitk.GetArrayFromImage(written).T, image[..., frame])
+            assert written.GetPixelID() == sitk.sitkInt16 and written.GetDimension() == 3
+            new = sitk.ReadImage(str(folder / f"labels{subset}/{code}_{phase}.nii.gz"))
+            expected = np.array([0, 3, 2, 1])[label[..., frame]]  # LV 1, MYO 2, RV 3 become LVC 3, MLV 2, RV 1
+            assert np.array_equal(sitk.GetArrayFromImage(new).T, expected)
+            assert new.GetDirection() == written.GetDirection() and new.GetSpacing() == written.GetSpacing()
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["labels"] == {"background": 0, "RV": 1, "MLV": 2, "LVC": 3} and dataset["numTraining"] == 24
+    assert dataset["channel_names"] == {"0": "cineMRI"}
+    printed = capsys.readouterr().out
+    assert "The 1 patients of Training/Unlabeled have no labels and were left out" in printed
+    assert "A 7 + 0, B 5 + 0, C 0 + 1, D 0 + 1" in printed and "plan_and_preprocess -d 28 -c 2d" in printed
+
+
+def test_spacing_origin_and_orientation_are_those_of_the_cine(pristine: Path, raw: Path) -> None:
+    written = nibabel.load(convert(pristine) / "imagesTr/A0S_ED_0000.nii.gz")
+    assert np.allclose(written.affine, affine_of(), atol=1e-4)
+
+
+def test_the_table_and_the_vendors_lists_name_every_case(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine)
+    rows = {row["case"]: row for row in csv.DictReader((folder / "patients.csv").open())}
+    assert len(rows) == 28
+    assert rows["D0T_ES"] == {
+        "case": "D0T_ES", "patient": "D0T", "phase": "ES", "subset": "test", "vendor": "D", "centre": "5", "frame": "1",
+        "n_frames": "6", "repair_deg": "0.000", "vendor_name": "Maker D", "pathology": "HCM", "age": "50", "sex": "F",
+        "height": "", "weight": "",
+    }  # fmt: skip
+    vendors = json.loads((folder / "vendors.json").read_text())
+    assert {vendor: len(found) for vendor, found in vendors.items()} == {"A": 14, "B": 10, "C": 2, "D": 2}
+    assert sorted(case for found in vendors.values() for case in found) == sorted(rows)
+
+
+def test_the_evaluation_reads_patients_and_phases_from_the_table(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine)
+    (case,) = cases.by_table([cases.Case("A1S_ES", folder, folder, "A1S_ES")], folder / "patients.csv")
+    assert (case.patient, case.phase) == ("A1S", "ES")
+
+
+def test_several_processes_write_what_one_writes(
+    pristine: Path, tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = convert(pristine, raw_folder=tmp_path / "one")
+    monkeypatch.setattr(mnms, "_CASES_PER_WORKER", 7)  # so that 14 patients do start two workers
+    assert contents(one) == contents(convert(pristine, raw_folder=tmp_path / "two", processes=2))
+
+
+# --- splits and subsets ------------------------------------------------------------------------------------------
+
+
+def test_folds_keep_patients_together_and_divide_every_vendor(pristine: Path, raw: Path) -> None:
+    splits = json.loads((convert(pristine) / "splits_final.json").read_text())
+    everyone = {code for code, (folder, *_) in PATIENTS.items() if folder == "Training/Labeled"}
+    assert len(splits) == 5
+    for split in splits:
+        train, val = ({case[:3] for case in split[key]} for key in ("train", "val"))
+        assert not train & val and train | val == everyone
+        vendors = Counter(code[0] for code in val)
+        assert vendors["A"] in (1, 2) and vendors["B"] == 1
+    assert sorted(case for split in splits for case in split["val"]) == sorted(
+        f"{code}_{phase}" for code in everyone for phase in ("ED", "ES")
+    )
+
+
+def test_training_vendors_leave_the_others_to_the_test_set(pristine: Path, raw: Path) -> None:
+    (problem,) = problems_of(pristine, raw, train_vendors=["A", "X"])
+    assert "--train-vendors X: no such vendor; there are A, B, C, D" in problem
+    (problem,) = problems_of(pristine, raw, train_vendors=["C"])
+    assert "at least 5 training patients, got 0" in problem and "--train-vendors" in problem
+    folder = convert(pristine, train_vendors=["A"])
+    assert {path.name[0] for path in (folder / "labelsTr").iterdir()} == {"A"}
+    assert {path.name[0] for path in (folder / "labelsTs").iterdir()} == {"B", "C", "D"}
+
+
+def test_the_folders_of_training_and_test_can_be_chosen(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine, train_from=["Training/Labeled", "Validation"], test_from=[])
+    assert len(list((folder / "labelsTr").iterdir())) == 26 and not (folder / "imagesTs").exists()
+
+
+# --- headers ITK refuses -----------------------------------------------------------------------------------------
+
+
+def test_axes_that_are_not_perpendicular_become_the_nearest_rotation(
+    download: Path, raw: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.rmtree(download / "Testing/D0T")
+    patient = make_patient(download, "D0T", affine=affine_of(0.01), qform=0)
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(patient / "D0T_sa.nii.gz"))
+    folder = convert(download)
+    written = sitk.ReadImage(str(folder / "imagesTs/D0T_ED_0000.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(written).T, volumes_of("D0T", ())[0][..., 5])
+    # only the second axis leans, by atan(0.01): each of the two turns by half of it
+    half = np.arctan(0.01) / 2
+    turn = np.array([[np.cos(half), np.sin(half), 0], [-np.sin(half), np.cos(half), 0], [0, 0, 1]])
+    expected = np.diag([-1, -1, 1]) @ (affine_of()[:3, :3] / (1.5, 1.25, 10.0)) @ turn
+    assert np.allclose(np.reshape(written.GetDirection(), (3, 3)), expected, atol=1e-5)
+    assert np.allclose(written.GetSpacing(), (1.5, 1.25, 10.0)) and np.allclose(written.GetOrigin(), (-3, 2, 5))
+    rows = {row["case"]: row for row in csv.DictReader((folder / "patients.csv").open())}
+    assert float(rows["D0T_ED"]["repair_deg"]) == pytest.approx(np.degrees(half), abs=1e-3)
+    assert "D0T (0.286)" in capsys.readouterr().out
+    assert rows["C0V_ED"]["repair_deg"] == "0.000"
+
+
+def test_axes_too_far_from_perpendicular_are_refused_with_the_files_name(download: Path, raw: Path) -> None:
+    shutil.rmtree(download / "Testing/D0T")
+    make_patient(download, "D0T", affine=affine_of(0.1), qform=0)
+    image, label = problems_of(download, raw)
+    assert "D0T_sa.nii.gz: its axes are not perpendicular" in image and "--max-repair" in image
+    assert "D0T_sa_gt.nii.gz: its axes" in label
+    assert convert(download, max_repair_deg=5).is_dir()
+
+
+def test_a_qform_is_used_instead_as_itk_does(tmp_path: Path) -> None:
+    write_4d(tmp_path / "a_sa.nii.gz", volumes_of("a", ())[0], affine_of(0.01), qform=1)
+    image, angle = read_cine(tmp_path / "a_sa.nii.gz", 0)
+    axes = np.diag([-1, -1, 1]) @ affine_of()[:3, :3] / (1.5, 1.25, 10.0)
+    assert angle == 0 and np.allclose(np.reshape(image.GetDirection(), (4, 4))[:3, :3], axes, atol=1e-5)
+
+
+def test_itks_switch_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ITK_NIFTI_SFORM_PERMISSIVE", raising=False)
+    write_4d(tmp_path / "a_sa.nii.gz", volumes_of("a", ())[0], affine_of(0.01), qform=0)
+    assert read_cine(tmp_path / "a_sa.nii.gz", 1)[1] > 0.1
+    assert "ITK_NIFTI_SFORM_PERMISSIVE" not in os.environ
+
+
+# --- problems ----------------------------------------------------------------------------------------------------
+
+
+def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
+    train = download / "Training/Labeled"
+    write_table(
+        download,
+        {
+            "A0S": {"ES": "6"}, "A1S": {"ED": "5"}, "A2S": {"ES": "0"}, "A3S": {"ED": "gone"}, "A4S": {"ES": "x"},
+            "A5S": {"Vendor": ""},
+        },
+    )  # fmt: skip
+    image, label = volumes_of("B0S", (0, 2))
+    write_4d(train / "B0S/B0S_sa_gt.nii.gz", label * 2)
+    write_4d(train / "B1S/B1S_sa_gt.nii.gz", label[..., :4])
+    write_4d(train / "B2S/B2S_sa_gt.nii.gz", np.where(np.arange(N_FRAMES) == 2, 0, label).astype(np.uint8))
+    write_4d(train / "B3S/B3S_sa_gt.nii.gz", label * np.float32(0.5))
+    (train / "B4S/B4S_sa_gt.nii.gz").unlink()
+    write_4d(download / "Validation/C0V/C0V_sa.nii.gz", image[..., 0])
+    (download / "Testing/D0T/D0T_sa.nii.gz").write_bytes(b"no image")
+    expected = [
+        "A0S_sa.nii.gz: has frames 0 to 5, the table says ES 6",
+        "A1S_sa_gt.nii.gz: no label in the frame ED 5 of the table (counted from 0), labelled are 1, 4",
+        "A2S: ED and ES are the same frame, 0",
+        "has no row of A3S",
+        "A4S: ES is no frame index: 'x'",
+        "A5S: Vendor is empty",
+        "B0S_sa_gt.nii.gz: expected labels 0 to 3, got 0, 2, 4, 6",
+        "B1S_sa_gt.nii.gz: size (8, 6, 3, 4) differs from its image's (8, 6, 3, 6)",
+        "B2S_sa_gt.nii.gz: no label in the frame ES 2 of the table (counted from 0), labelled are 0",
+        "B3S_sa_gt.nii.gz: expected integer labels",
+        "B4S_sa.nii.gz: training image without a label",
+        "C0V_sa.nii.gz: expected a 4D cine, got 8x6x3",
+        "D0T_sa.nii.gz: cannot be read",
+    ]
+    problems = problems_of(download, raw)
+    assert [sum(words in problem for problem in problems) for words in expected] == [1] * len(expected)
+    assert len(problems) == len(expected)
+
+
+def test_labels_elsewhere_than_their_images_are_problems(download: Path, raw: Path) -> None:
+    path = download / "Testing/D0T/D0T_sa_gt.nii.gz"
+    image = nibabel.load(path)
+    image.header.set_zooms((1.5, 1.3, 10.0, 30.0))
+    nibabel.save(image, path)
+    (problem,) = problems_of(download, raw)
+    assert "D0T_sa_gt.nii.gz: spacing (1.5, 1.2" in problem or "spacing (1.5, 1.3" in problem
+
+
+def test_a_patient_in_two_folders_is_a_problem(download: Path, raw: Path) -> None:
+    shutil.copytree(download / "Testing/D0T", download / "Validation/D0T")
+    (problem,) = problems_of(download, raw)
+    assert "the same patient as" in problem
+
+
+def test_a_missing_folder_or_table_says_what_was_expected(download: Path, raw: Path) -> None:
+    (download / "Validation").rename(download / "validation_set")
+    (problem,) = problems_of(download, raw)
+    assert "Validation: no such folder" in problem and "validation_set" in problem
+    (download / TABLE).rename(download / "table.txt")
+    (problem,) = problems_of(download, raw)
+    assert "expected M&Ms' table (CSV) there or above; name it with --csv" in problem
+    (download / "table.csv").write_text("ED,ES\n1,2\n")
+    (problem,) = problems_of(download, raw)
+    assert "table.csv: expected the columns" in problem and "External code, Vendor, Centre missing" in problem
+
+
+@pytest.mark.parametrize("wrong", [{"dataset_id": 0}, {"processes": 0}, {"seed": -1}, {"max_repair_deg": 11}])
+def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristine: Path, raw: Path) -> None:
+    (problem,) = problems_of(pristine, raw, **wrong)
+    assert str(next(iter(wrong.values()))) in problem
+
+
+def test_different_splits_in_preprocessed_are_refused(pristine: Path, raw: Path, tmp_path: Path) -> None:
+    splits = tmp_path / "preprocessed/Dataset028_MNMs/splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_text(json.dumps([{"train": ["A0S_ED"], "val": ["A1S_ED"]}]))
+    (problem,) = problems_of(pristine, raw)
+    assert str(splits) in problem
+
+
+# --- command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_module_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
+    code = (
+        f"import sys\nfrom {MODULE} import main\nstatus = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules and 'nnunetv2' not in sys.modules\nsys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, str(pristine), "-d", "40", "--name", "Mine", "--train-vendors", "A", "B"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=pristine)
+    assert done.returncode == 0, done.stderr
+    assert "Wrote" in done.stdout and "Dataset040_Mine" in done.stdout and "Checking patients" in done.stderr
+    assert main([str(pristine), "-d", "40"]) == 1

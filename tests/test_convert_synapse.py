@@ -1,0 +1,203 @@
+"""The Synapse conversion, on tiny fake downloads."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_shapekd.dataset_conversion import common
+from nnunet_shapekd.dataset_conversion.common import ConversionError
+from nnunet_shapekd.dataset_conversion.synapse import ORGANS, TRANSUNET_ORGANS, TRANSUNET_TEST, convert_synapse, main
+
+MODULE = "nnunet_shapekd.dataset_conversion.synapse"
+#: img0001 to img0010 and img0021 to img0040
+NUMBERS = [*range(1, 11), *range(21, 41)]
+TRAIN = [5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40]
+#: what TransUNet's values 0 to 8 are in the download, by the names of the organs in both
+OLD_VALUE = np.array([0, 8, 4, 3, 2, 6, 11, 1, 7])
+
+
+def write_volume(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((0.75, 0.75, 3.0))
+    image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synapse")
+    for n in NUMBERS:
+        random = np.random.RandomState(n)
+        training = root / "RawData/Training"
+        write_volume(training / f"img/img{n:04d}.nii.gz", random.randint(-1000, 1000, (3, 8, 6)).astype(np.int16))
+        write_volume(training / f"label/label{n:04d}.nii.gz", random.randint(0, 14, (3, 8, 6)).astype(np.uint8))
+    for n in (61, 62):
+        write_volume(root / f"RawData/Testing/img/img{n:04d}.nii.gz", np.zeros((3, 8, 6), np.int16))
+    (root / "RawData/Training/img/._img0001.nii.gz").write_bytes(b"junk")
+    return root
+
+
+@pytest.fixture
+def download(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of the pristine download that a test may spoil."""
+    return Path(shutil.copytree(pristine, tmp_path / "download"))
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    return tmp_path / "raw"
+
+
+def convert(root: Path, **kwargs) -> Path:
+    return convert_synapse(root, **{"processes": 1, **kwargs})
+
+
+def problems_of(root: Path, raw: Path, **kwargs) -> list[str]:
+    with pytest.raises(ConversionError) as caught:
+        convert(root, **kwargs)
+    assert not raw.exists() or not any(raw.iterdir())
+    return caught.value.problems
+
+
+def voxels(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def cases_in(folder: Path) -> list[int]:
+    return sorted(int(path.name[4:8]) for path in folder.iterdir())
+
+
+# --- what is written ---------------------------------------------------------------------------------------------
+
+
+def test_eight_organs_have_transunets_order(pristine: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = convert(pristine)
+    assert folder == raw / "Dataset034_Synapse"
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert list(dataset["labels"]) == ["background", *TRANSUNET_ORGANS]
+    assert list(dataset["labels"].values()) == list(range(9)) and dataset["channel_names"] == {"0": "CT"}
+    assert [ORGANS[old - 1] for old in OLD_VALUE[1:]] == list(TRANSUNET_ORGANS)
+    for number, subset in ((5, "Tr"), (38, "Ts")):
+        old = voxels(pristine / f"RawData/Training/label/label{number:04d}.nii.gz")
+        new = voxels(folder / f"labels{subset}/case{number:04d}.nii.gz")
+        assert np.array_equal(OLD_VALUE[new], np.where(np.isin(old, OLD_VALUE), old, 0))
+        image = folder / f"images{subset}/case{number:04d}_0000.nii.gz"
+        assert filecmp.cmp(pristine / f"RawData/Training/img/img{number:04d}.nii.gz", image, shallow=False)
+    printed = capsys.readouterr().out
+    assert "18 training cases, 12 test cases, 5 folds" in printed
+    assert "The 2 images of Testing have no labels and were left out" in printed
+
+
+def test_transunets_twelve_are_the_test_set_and_its_eighteen_are_divided(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine)
+    assert cases_in(folder / "labelsTs") == cases_in(folder / "imagesTs") == sorted(TRANSUNET_TEST)
+    assert cases_in(folder / "labelsTr") == TRAIN
+    splits = json.loads((folder / "splits_final.json").read_text())
+    assert sorted(len(split["val"]) for split in splits) == [3, 3, 4, 4, 4]
+    assert sorted(case for split in splits for case in split["val"]) == [f"case{n:04d}" for n in TRAIN]
+    assert all(not set(split["train"]) & set(split["val"]) for split in splits)
+
+
+def test_thirteen_organs_are_the_downloads_bytes(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine, organs=13)
+    assert list(json.loads((folder / "dataset.json").read_text())["labels"]) == ["background", *ORGANS]
+    source = pristine / "RawData/Training/label/label0005.nii.gz"
+    assert filecmp.cmp(source, folder / "labelsTr/case0005.nii.gz", shallow=False)
+
+
+def test_the_split_folds_makes_all_labelled_cases_training_cases(pristine: Path, raw: Path) -> None:
+    folder = convert(pristine, split="folds")
+    assert cases_in(folder / "labelsTr") == NUMBERS and not (folder / "imagesTs").exists()
+
+
+@pytest.mark.parametrize("inner", ["RawData", "RawData/Training"])
+def test_root_may_lie_further_inside(inner: str, pristine: Path, raw: Path) -> None:
+    assert cases_in(convert(pristine / inner) / "labelsTs") == sorted(TRANSUNET_TEST)
+
+
+def test_lists_of_numbers_replace_the_split(pristine: Path, raw: Path, tmp_path: Path) -> None:
+    lists = {"train": [1, 2, "0005"], "val": [38], "test": [40]}
+    for role, numbers in lists.items():
+        (tmp_path / f"{role}.json").write_text(json.dumps(numbers))
+    folder = convert(pristine, **{role: tmp_path / f"{role}.json" for role in lists})
+    (split,) = json.loads((folder / "splits_final.json").read_text())
+    assert split == {"train": ["case0001", "case0002", "case0005"], "val": ["case0038"]}
+    assert cases_in(folder / "labelsTs") == [40]
+
+
+# --- problems ----------------------------------------------------------------------------------------------------
+
+
+def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
+    training = download / "RawData/Training"
+    write_volume(training / "label/label0005.nii.gz", np.full((3, 8, 6), 14, np.uint8))
+    write_volume(
+        training / "label/label0006.nii.gz", np.full((3, 8, 6), 5, np.uint8)
+    )  # oesophagus is none of the eight
+    (training / "label/label0007.nii.gz").unlink()
+    (training / "img/img0009.nii.gz").unlink()
+    (training / "label/label0022.nii.gz").unlink()
+    (training / "img/img0038.nii.gz").unlink()
+    (training / "label/label0038.nii.gz").unlink()
+    shutil.copy(training / "img/img0010.nii.gz", training / "label/img0010.nii.gz")
+    expected = [
+        "label0005.nii.gz: has label values that are not mapped: 14",
+        "label0006.nii.gz: label is empty (background only, found 5)",
+        "img0007.nii.gz: training image without a label",
+        "label0009.nii.gz: label without an image",
+        "img0022.nii.gz: test image without a label, while 10 of 11",
+        "TransUNet's test cases img0038 are missing",
+        "move away RawData/Training/label/img0010.nii.gz",
+    ]
+    problems = problems_of(download, raw)
+    assert [sum(words in problem for problem in problems) for words in expected] == [1] * len(expected)
+    assert len(problems) == len(expected)
+
+
+def test_another_layout_is_refused_naming_the_one_expected(tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "root/imagesTr").mkdir(parents=True)
+    (problem,) = problems_of(tmp_path / "root", raw)
+    assert "RawData/Training/img/img0001.nii.gz" in problem and "found: imagesTr" in problem
+    (problem,) = problems_of(tmp_path / "nowhere", raw)
+    assert "no such folder" in problem
+
+
+@pytest.mark.parametrize("wrong", [{"organs": 9}, {"split": "all"}, {"dataset_id": 1000}, {"processes": 0}])
+def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristine: Path, raw: Path) -> None:
+    (problem,) = problems_of(pristine, raw, **wrong)
+    assert str(next(iter(wrong.values()))) in problem
+
+
+def test_a_run_that_fails_while_writing_leaves_nothing(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(common, "write_json", disk_full)
+    assert main([str(pristine), "--processes", "1"]) == 1
+    assert not any(raw.iterdir())
+
+
+def test_the_module_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
+    code = (
+        f"import sys\nfrom {MODULE} import main\nstatus = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules and 'nnunetv2' not in sys.modules\nsys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, str(pristine), "--organs", "13", "--processes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=pristine)
+    assert done.returncode == 0, done.stderr
+    assert "Dataset034_Synapse" in done.stdout and "nnUNetv2_plan_and_preprocess -d 34\n" in done.stdout
