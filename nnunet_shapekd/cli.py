@@ -13,7 +13,6 @@ from typing import Any
 
 from nnunet_shapekd import __version__
 
-
 #: module of dataset_conversion -> what it converts
 CONVERSIONS = {
     "acdc": "ACDC cardiac MRI",

@@ -41,6 +41,8 @@ predict() { # predict TRAINER DATASET OUT
         nnUNetv2_evaluate_folder "$nnUNet_raw/$2/labelsTs" "$3" -djfile "$3/dataset.json" -pfile "$3/plans.json"
 }
 
+fold() { echo "$nnUNet_results/Dataset027_PhantomA/$1__demoPlans__2d/fold_0"; }
+
 step 01_phantom_scanner_a phantom a
 step 02_phantom_scanner_b phantom b
 step 03_convert_scanner_a convert 27 PhantomA a
@@ -55,5 +57,12 @@ for trainer in nnUNetTrainer_Demo nnUNetTrainerShapeKD_Demo; do
         step "10_predict_${trainer}_$dataset" predict "$trainer" "$dataset" "$demo/predictions/$trainer/$dataset"
     done
 done
+for dataset in Dataset027_PhantomA Dataset028_PhantomB; do
+    step "11_compare_$dataset" shapekd compare "$nnUNet_raw/$dataset/labelsTs" "$demo/predictions/nnUNetTrainer_Demo/$dataset" \
+        "$demo/predictions/nnUNetTrainerShapeKD_Demo/$dataset" --names stock student -o "$demo/comparison/$dataset"
+    step "12_report_$dataset" shapekd report "$demo/comparison/$dataset" -o "$demo/report/$dataset" \
+        --run "stock=$(fold nnUNetTrainer_Demo)" --run "student=$(fold nnUNetTrainerShapeKD_Demo)"
+done
 python scripts/demo_result.py "$demo"
+echo "Pages to open: $demo/report/*/index.html"
 echo "Done in $((SECONDS - started)) s on $device."

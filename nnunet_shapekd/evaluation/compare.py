@@ -92,8 +92,9 @@ def compare_evaluations(
                     )
                     row["p"] = signed_rank_p(difference)
                 else:
-                    too_few = f"{len(patients)} patients are too few for an interval or a test"
-                    row["note"] = "; ".join(filter(None, (row["note"], too_few)))
+                    if len(set(whose.values())) >= MIN_PATIENTS:  # else the comparison's own notes say so, once
+                        too_few = f"{len(patients)} patients are too few for an interval or a test"
+                        row["note"] = "; ".join(filter(None, (row["note"], too_few)))
                     key = {"model": model.name, "class": row["class"], "metric": metric}
                     listed += [
                         {**key, "patient": patient, "difference": float(value)}
