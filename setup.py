@@ -31,6 +31,7 @@ setup(
     # trainers/ and dataset_conversion/ are too general as top-level names on a user's machine
     packages=[
         "nnunet_shapekd",
+        "nnunet_shapekd.across",
         "nnunet_shapekd.evaluation",
         "nnunet_shapekd.figure",
         "nnunet_shapekd.report",

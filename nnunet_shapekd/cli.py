@@ -97,10 +97,40 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from nnunet_shapekd.evaluation.compare import run
+    from nnunet_shapekd.evaluation.compare import compare_folders
+    from nnunet_shapekd.evaluation.tables import comparison_lines
 
     statistics = {"seed": args.seed, "resamples": args.resamples, "confidence": args.confidence}
-    return run(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
+    comparison = compare_folders(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
+    print("\n".join(comparison_lines(comparison)))
+    print(f"\nWritten to {args.out}. Next: shapekd report {args.out} -o REPORT")
+    return 0
+
+
+def _cross(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.across.cross import run
+
+    return run(
+        args.model,
+        args.datasets,
+        args.out,
+        baselines=args.baseline,
+        names=args.names,
+        part=args.part,
+        leave_out=args.leave_out,
+        ignore_channel_names=args.ignore_channel_names,
+        folds=args.folds,
+        checkpoint=args.chk,
+        device=args.device,
+        tta=not args.disable_tta,
+        prediction_processes=args.npp,
+        tolerance=args.tolerance,
+        pattern=args.pattern,
+        processes=args.processes,
+        seed=args.seed,
+        resamples=args.resamples,
+        confidence=args.confidence,
+    )
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -165,6 +195,12 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )
     add("--chill", action="store_true", help="references without a prediction are no error, as with nnU-Net")
     add("-np", "--processes", type=int, help="cases read at once (default: the cores, at most 8)")
+
+
+def _add_statistics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=9999, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
 
 
 def _judging(args: argparse.Namespace) -> dict[str, Any]:
@@ -269,11 +305,50 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "-o", "--out", metavar="OUT", required=True, help="new or empty folder, or an earlier comparison's"
     )
     compare.add_argument("--names", nargs="+", metavar="NAME", help="of the models (default: what tells them apart)")
-    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    compare.add_argument("--resamples", type=int, default=9999, help="of the bootstrap (default: %(default)s)")
-    compare.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    _add_statistics(compare)
     _add_judging(compare)
     compare.set_defaults(run=_compare)
+
+    cross = commands.add_parser(
+        "cross",
+        help="judge a model on datasets it was not trained on",
+        description="Predict datasets with a trained model folder of nnU-Net's and its baselines, find the classes "
+        "by name, evaluate, and compare within and across datasets. All is checked before anything is predicted.",
+    )
+    add = cross.add_argument
+    add("model", metavar="MODEL_FOLDER", help="nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION")
+    add("datasets", nargs="+", metavar="DATASET", help="raw datasets: ids, names or folders")
+    add("-o", "--out", required=True, metavar="OUT", help="new folder, or one of an earlier run")
+    add(
+        "--baseline",
+        nargs="+",
+        default=(),
+        metavar="MODEL_FOLDER",
+        help="models trained on the same dataset; the first is what the others are compared with",
+    )
+    add("--names", nargs="+", metavar="NAME", help="of baselines and model, in this order")
+    add(
+        "--part",
+        choices=("Tr", "Ts"),
+        help="default: Ts where there are labelsTs; Tr of the model's own dataset: the validation cases",
+    )
+    add("--leave-out", nargs="+", default=(), metavar="CLASS", help="judged in none of the datasets")
+    add("--ignore-channel-names", action="store_true", help="channels may be called otherwise")
+    add("-f", "--folds", nargs="+", metavar="FOLD", help="predict together (default: all there are)")
+    add("-chk", default="checkpoint_final.pth", help="default: %(default)s")
+    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
+    add("--disable_tta", action="store_true", help="no mirroring, as with nnUNetv2_predict")
+    add(
+        "-npp",
+        type=int,
+        metavar="N",
+        help="processes that read, and as many that write; 0: one case after the other (default: 3 on a GPU, else 0)",
+    )
+    add("--tolerance", type=float, default=1.0, help="of the surface Dice (default: %(default)s)")
+    add("--pattern", metavar="REGEX", help="for case names, as in evaluate (default: patients.csv, known names)")
+    add("-np", "--processes", type=int, help="cases judged at once (default: the cores, at most 8)")
+    _add_statistics(cross)
+    cross.set_defaults(run=_cross)
 
     report = commands.add_parser(
         "report",

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_shapekd.evaluation.compare import compare_evaluations, run
+from nnunet_shapekd.cli import main
+from nnunet_shapekd.evaluation.compare import compare_evaluations, compare_folders
 from nnunet_shapekd.evaluation.names import check_names, default_names
 from nnunet_shapekd.evaluation.results import METRICS, Evaluation, read_evaluation
 from nnunet_shapekd.evaluation.tables import comparison_lines
@@ -374,7 +375,8 @@ def folders(tmp_path) -> Callable[[str, int], Path]:
 def test_the_command_writes_and_prints_the_comparison(folders, tmp_path, capsys):
     reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
     out = tmp_path / "out"
-    assert run(reference, [a, b], None, out, labels=[1, 2], processes=1, resamples=500) == 0
+    command = ["compare", str(reference), str(a), str(b), "-o", str(out), "-l", "1", "2", "-np", "1"]
+    assert main([*command, "--resamples", "500"]) == 0
     printed = capsys.readouterr().out
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["models"] == ["a", "b"]
@@ -392,7 +394,7 @@ def test_the_command_writes_and_prints_the_comparison(folders, tmp_path, capsys)
 
 def test_what_was_written_compares_as_what_was_judged(folders, tmp_path):
     reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
-    run(reference, [a, b], ["first", "second"], tmp_path / "out", labels=[1, 2], processes=1, resamples=500)
+    compare_folders(reference, [a, b], ["first", "second"], tmp_path / "out", labels=[1, 2], processes=1, resamples=500)
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     again = compare_evaluations([read_evaluation(tmp_path / "out" / n) for n in ("first", "second")], resamples=500)
     for ours, theirs in zip(again["rows"], written["rows"], strict=True):
@@ -405,25 +407,25 @@ def test_what_was_written_compares_as_what_was_judged(folders, tmp_path):
 def test_an_earlier_comparison_is_replaced_and_a_foreign_folder_is_not(folders, tmp_path):
     arguments = folders("reference", 0), [folders("a", 4), folders("b", 1)]
     options = {"labels": [1, 2], "processes": 1, "resamples": 100}
-    run(*arguments, ["x", "y"], tmp_path / "out", **options)
-    run(*arguments, None, tmp_path / "out", **options)
+    compare_folders(*arguments, ["x", "y"], tmp_path / "out", **options)
+    compare_folders(*arguments, None, tmp_path / "out", **options)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "comparison.csv", "comparison.json"]
     with pytest.raises(ValueError, match="exists already"):
-        run(*arguments, None, tmp_path / "a", **options)
+        compare_folders(*arguments, None, tmp_path / "a", **options)
 
 
 def test_nothing_is_left_of_a_comparison_that_failed(folders, tmp_path):
     reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
     (b / "case3.png").unlink()
     with pytest.raises(ValueError, match="case3.png"):
-        run(reference, [a, b], None, tmp_path / "out", labels=[1, 2], processes=1)
+        compare_folders(reference, [a, b], None, tmp_path / "out", labels=[1, 2], processes=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "reference"]
 
 
 def test_predictions_must_be_two_different_folders(tmp_path):
     with pytest.raises(ValueError, match="two prediction folders or more, got 1"):
-        run(tmp_path, [tmp_path / "a"], None, tmp_path / "out")
+        compare_folders(tmp_path, [tmp_path / "a"], None, tmp_path / "out")
     with pytest.raises(ValueError, match="given more than once: .*a$"):
-        run(tmp_path, [tmp_path / "a", tmp_path / "b" / ".." / "a"], None, tmp_path / "out")
+        compare_folders(tmp_path, [tmp_path / "a", tmp_path / "b" / ".." / "a"], None, tmp_path / "out")
     with pytest.raises(ValueError, match="expected 2 names, one a prediction folder, got 1"):
-        run(tmp_path, [tmp_path / "a", tmp_path / "b"], ["A"], tmp_path / "out")
+        compare_folders(tmp_path, [tmp_path / "a", tmp_path / "b"], ["A"], tmp_path / "out")

@@ -31,7 +31,6 @@ from nnunet_shapekd.evaluation.statistics import (
     signed_rank_p,
     wins_ties_losses,
 )
-from nnunet_shapekd.evaluation.tables import comparison_lines
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
 from nnunet_shapekd.output import new_folder
 
@@ -208,7 +207,7 @@ def _row(
     return row, names, means
 
 
-def run(
+def compare_folders(
     reference: str | Path,
     predictions: Sequence[str | Path],
     names: Sequence[str] | None,
@@ -218,8 +217,8 @@ def run(
     resamples: int = 9999,
     confidence: float = 0.95,
     **evaluation: Any,
-) -> int:
-    """Evaluate all folders, compare them with the first, write and print the result.
+) -> dict[str, Any]:
+    """Evaluate all folders, compare them with the first, and write the result.
 
     Args:
         reference: folder of the references.
@@ -233,7 +232,7 @@ def run(
         **evaluation: options of :func:`~.evaluate.evaluate_folders`.
 
     Returns:
-        The exit code 0.
+        The comparison, see :func:`compare_evaluations`.
 
     Raises:
         FileNotFoundError: if a folder is missing.
@@ -261,6 +260,4 @@ def run(
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
         text = json.dumps(comparison, indent=2, allow_nan=False)
         (building / MARKER).write_text(text + "\n", encoding="utf-8")
-    print("\n".join(comparison_lines(comparison)))
-    print(f"\nWritten to {out}. Next: shapekd report {out} -o REPORT")
-    return 0
+    return comparison

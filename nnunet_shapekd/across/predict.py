@@ -1,0 +1,235 @@
+"""Predicting with a trained model folder of nnU-Net's, through nnU-Net, so that a killed run loses little."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from nnunet_shapekd.across.model import Model, read_model
+from nnunet_shapekd.evaluation.cases import some
+from nnunet_shapekd.output import check_free
+
+if TYPE_CHECKING:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+#: in a folder of predictions: which weights and images made them
+RECORD = "predictions.json"
+#: cases between two records where worker processes help, which take seconds to start
+_AT_ONCE = 32
+
+
+def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
+    """Case -> its files CASE_0000, CASE_0001, ..., sorted.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no such file in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    pattern = re.compile(r"([^.].*)_\d{4}" + re.escape(file_ending))
+    cases: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if match := pattern.fullmatch(path.name):
+            cases.setdefault(match[1], []).append(path)
+    if not cases:
+        present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        raise FileNotFoundError(f"{folder}: no images CASE_0000{file_ending}; found there: {present}")
+    return cases
+
+
+def predict_folder(
+    model_folder: str | Path | Model,
+    images: str | Path,
+    out: str | Path,
+    *,
+    folds: Sequence[str | int] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    device: str = "cuda",
+    tta: bool = True,
+    processes: int | None = None,
+) -> Model:
+    """Predict all images CASE_0000 in a folder, as ``nnUNetv2_predict_from_modelfolder`` does.
+
+    Args:
+        model_folder: see :func:`read_model`, or what it returned, and then ``folds`` and ``checkpoint`` do not count.
+        images: folder of images of the ending the model was trained on.
+        out: see :func:`predict_cases`.
+        folds: see :func:`read_model`.
+        checkpoint: likewise.
+        device: see :func:`predict_cases`.
+        tta: likewise.
+        processes: likewise.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_model`, :func:`find_images` and :func:`predict_cases` do.
+    """
+    model = model_folder if isinstance(model_folder, Model) else read_model(model_folder, folds, checkpoint)
+    found = find_images(Path(images), model.file_ending)
+    predict_cases(model, found, Path(out), device=device, tta=tta, processes=processes)
+    return model
+
+
+def predict_cases(
+    model: Model,
+    images: Mapping[str, Sequence[Path]],
+    out: Path,
+    *,
+    folds: Mapping[str, Sequence[str]] | None = None,
+    device: str = "cuda",
+    tta: bool = True,
+    processes: int | None = None,
+) -> int:
+    """Predict cases into a folder that holds exactly these afterwards, one file a case, and ``dataset.json``.
+
+    A prediction that is there already is kept if ``out``'s record says that the same weights made it of the same image
+    files, with the same settings. A file appears when it is complete.
+
+    Args:
+        model: of :func:`read_model`.
+        images: case -> its files, a channel each (or one file of all channels, for colour pictures).
+        out: new or empty folder, or one of earlier predictions.
+        folds: case -> the folds that predict it; by default all of the model's.
+        device: "cuda", "cpu" or "mps".
+        tta: mirroring, where the model was trained with it.
+        processes: for reading and for writing each; 0 predicts one case after the other in this process. By default 3,
+            nnU-Net's number, on a GPU, where the network is faster than they are, else 0.
+
+    Returns:
+        How many cases were predicted; the others were there.
+
+    Raises:
+        ValueError: if ``out`` holds something else, the device is not there, or nnU-Net fails.
+    """
+    check_free(out, RECORD)
+    torch_device = find_device(device)
+    processes = (3 if device == "cuda" else 0) if processes is None else processes
+    out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob(".partial-*"):  # a killed run's
+        shutil.rmtree(leftover, ignore_errors=True)
+    before = _read_record(out / RECORD)
+    _write(out / RECORD, before)
+    _write(out / "dataset.json", model.dataset_json)
+    wanted = {
+        case: {
+            "weights_sha256": [model.weights_sha256[fold] for fold in (folds[case] if folds else model.folds)],
+            "tta": tta,
+            "images_sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        }
+        for case, files in images.items()
+    }
+    kept = {
+        case: made for case, made in before.items() if wanted.get(case) == made and _file(model, out, case).is_file()
+    }
+    for path in out.iterdir():
+        if path.name.endswith(model.file_ending) and path.name.removesuffix(model.file_ending) not in kept:
+            path.unlink()
+    by_folds: dict[tuple[str, ...], list[str]] = {}
+    for case in images.keys() - kept.keys():
+        by_folds.setdefault(tuple(folds[case] if folds else model.folds), []).append(case)
+    todo = sum(map(len, by_folds.values()))
+    already = f" ({len(kept)} are there already)" if kept else ""
+    with tqdm(total=todo, desc=f"Predicting{already}", file=sys.stderr, disable=not todo) as bar:
+        for chosen, cases in sorted(by_folds.items()):
+            predictor = _predictor(model, chosen, torch_device, tta)
+            for some_cases in _chunks(sorted(cases), _AT_ONCE if processes else 1):
+                with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as building:
+                    _run(predictor, {case: images[case] for case in some_cases}, Path(building), processes)
+                    absent = [case for case in some_cases if not _file(model, Path(building), case).is_file()]
+                    if absent:
+                        raise ValueError(f"nnU-Net made no prediction of {some(absent)}, without saying why.")
+                    for case in some_cases:
+                        os.replace(_file(model, Path(building), case), _file(model, out, case))
+                kept |= {case: wanted[case] for case in some_cases}
+                _write(out / RECORD, kept)
+                bar.update(len(some_cases))
+    _write(out / RECORD, kept)
+    return todo
+
+
+def _file(model: Model, folder: Path, case: str) -> Path:
+    return folder / f"{case}{model.file_ending}"
+
+
+def _chunks(cases: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (cases[start : start + size] for start in range(0, len(cases), size))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Case -> what made its prediction; empty if there is no record that can be read."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def find_device(device: str) -> Any:
+    """The torch.device of that name.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device not in there:
+        raise ValueError(f"-device: expected cuda, cpu or mps, got {device}")
+    if not there[device]:
+        raise ValueError(f"-device {device}: PyTorch finds no such device here. Predict on the CPU with -device cpu.")
+    return torch.device(device)
+
+
+def _predictor(model: Model, folds: Sequence[str], device: Any, tta: bool) -> nnUNetPredictor:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = nnUNetPredictor(
+            use_mirroring=tta, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
+        )
+        try:
+            # runs what the pickles hold: read_model has read the same files, and refuses what is more than weights
+            predictor.initialize_from_trained_model_folder(
+                str(model.folder), tuple(folds), checkpoint_name=model.checkpoint
+            )
+        except (RuntimeError, LookupError, TypeError) as error:
+            raise ValueError(f"{model.folder} cannot be loaded by nnU-Net: {error}") from error
+    return predictor
+
+
+def _run(predictor: nnUNetPredictor, images: Mapping[str, Sequence[Path]], out: Path, processes: int) -> None:
+    """One call of nnU-Net's, without its remarks."""
+    files = [[str(path) for path in paths] for paths in images.values()]
+    targets = [str(out / case) for case in images]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            if processes:
+                predictor.predict_from_files(
+                    files, targets, num_processes_preprocessing=processes, num_processes_segmentation_export=processes
+                )
+            else:
+                predictor.predict_from_files_sequential(files, targets)
+    except (RuntimeError, AssertionError, LookupError, ValueError, OSError) as error:
+        # an unreadable image, too many channels, a full device
+        raise ValueError(f"nnU-Net could not predict {some(list(images))}: {error or type(error).__name__}") from error

@@ -1,0 +1,230 @@
+"""What is predicted and judged of a dataset: of a model's own only cases that did not train it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_shapekd.across.datasets import Matching, RawDataset, check_references, folded, match_classes
+from nnunet_shapekd.across.model import Model, channel_names, read_model
+from nnunet_shapekd.across.predict import find_images
+from nnunet_shapekd.evaluation.cases import labels_of_dataset, some
+
+#: in OUT, beside a folder for each dataset
+PREDICTIONS, REFERENCES = "predictions", "references"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted and judged of one dataset.
+
+    Attributes:
+        dataset: the dataset.
+        part: "Tr" or "Ts".
+        within: whether it is the dataset the models were trained on.
+        matching: its classes and the models'.
+        images: case -> files.
+        folds: case -> the folds that predict it.
+        remarks: what a reader must know.
+    """
+
+    dataset: RawDataset
+    part: str
+    within: bool
+    matching: Matching
+    images: dict[str, list[Path]]
+    folds: dict[str, tuple[str, ...]]
+    remarks: list[str]
+
+    @property
+    def where(self) -> str:
+        return "within" if self.within else "across"
+
+
+def read_models(folders: Sequence[str | Path], folds: Sequence[str | int] | None, checkpoint: str) -> list[Model]:
+    """Models that can be compared: trained on the same dataset, with the same folds.
+
+    Args:
+        folders: of the models; the last says which folds there are.
+        folds: see :func:`~.predict.read_model`.
+        checkpoint: likewise.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`~.predict.read_model` does, and listing the differences.
+    """
+    model = read_model(folders[-1], folds, checkpoint)
+    models = [*(read_model(folder, model.folds, checkpoint) for folder in folders[:-1]), model]
+    differences = []
+    for other in models[:-1]:
+        for what in ("dataset", "channels", "file_ending"):
+            if getattr(other, what) != getattr(model, what):
+                differences.append(
+                    f"{other.folder} {what.replace('_', ' ')}: {getattr(other, what)}, the model's "
+                    f"{getattr(model, what)}"
+                )
+        labels = [labels_of_dataset(m.dataset_json) for m in (other, model)]
+        if labels[0] != labels[1]:
+            differences.append(f"{other.folder} labels: {labels[0].classes}, the model's {labels[1].classes}")
+    if differences:
+        raise ValueError(
+            "--baseline must be trained on the same dataset as the model:" + "".join(f"\n  - {d}" for d in differences)
+        )
+    return models
+
+
+def held_out(model: Model, fold: str) -> tuple[list[str], str]:
+    """The validation cases of a fold, and where they are known from.
+
+    By the checkpoint's own record; stock checkpoints have none, so then by nnU-Net's final validation, or, last, by
+    splits_final.json as it is now.
+
+    Raises:
+        ValueError: if the fold has none, or they are not known.
+    """
+    if fold == "all":
+        raise ValueError(
+            f"{model.folder} was trained on all training cases (fold_all), so none of {model.dataset} is left to judge "
+            "it by, unless there are imagesTs and labelsTs (--part Ts)"
+        )
+    recorded = model.validation_cases[fold]
+    if recorded:
+        return sorted(recorded), "the checkpoint's record"
+    validation = model.folder / f"fold_{fold}" / "validation"
+    if (validation / "summary.json").is_file():
+        cases = [path.name for path in validation.iterdir() if path.name.endswith(model.file_ending)]
+        return sorted(name.removesuffix(model.file_ending) for name in cases), "nnU-Net's final validation"
+    splits = Path(os.environ.get("nnUNet_preprocessed", ""), model.dataset, "splits_final.json")
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        return sorted(json.loads(splits.read_text(encoding="utf-8"))[int(fold)]["val"]), str(splits)
+    raise ValueError(
+        f"{model.folder}: which cases of {model.dataset} did not train fold {fold} is not known: the checkpoint does "
+        f"not record them, {validation} is not there or unfinished, and {splits} has no such fold. Let nnU-Net "
+        "validate with nnUNetv2_train ... --val, or give another dataset"
+    )
+
+
+def plan(
+    dataset: RawDataset,
+    models: Sequence[Model],
+    *,
+    part: str | None,
+    leave_out: Sequence[str],
+    ignore_channel_names: bool,
+    processes: int | None,
+) -> Task:
+    """What is judged of a dataset, with everything checked that can be without predicting.
+
+    Raises:
+        FileNotFoundError, ValueError: naming all that is wrong with it.
+    """
+    model, problems, remarks = models[-1], [], []
+    within = dataset.name == model.dataset
+    channels = channel_names(dataset.dataset_json)
+    if len(channels) != len(model.channels):
+        problems.append(f"has {len(channels)} channels ({', '.join(channels)}), the model {len(model.channels)}")
+    elif [c.strip().casefold() for c in channels] != [c.strip().casefold() for c in model.channels]:
+        difference = f"channels are {', '.join(channels)}, the model's {', '.join(model.channels)}"
+        if ignore_channel_names:
+            remarks.append(difference)
+        else:
+            problems.append(f"{difference}; if they are of the same kind, say --ignore-channel-names")
+    readable = {model.file_ending, *model.file_endings}
+    if dataset.file_ending not in readable:
+        problems.append(f"files end in {dataset.file_ending}; the model's reader reads {', '.join(sorted(readable))}")
+    matching = None
+    try:
+        matching = match_classes(model.dataset_json, dataset.dataset_json, leave_out)
+    except ValueError as error:
+        problems.append(str(error))
+    part = part or ("Ts" if dataset.references("Ts") else "Tr")
+    references = dataset.references(part)
+    if not references:
+        problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
+    images, folds = {}, {}
+    try:
+        images = find_images(dataset.images(part), dataset.file_ending)
+        training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
+        cases, folds = _cases(models, within, part, list(references), training, remarks)
+        problems += [
+            f"{dataset.labels(part) / case}: no such validation case" for case in cases if case not in references
+        ]
+        expected = [1] if model.natural_images else [len(model.channels)]
+        for case in cases:
+            if len(images.get(case, ())) not in expected:
+                problems.append(
+                    f"{case}: expected {expected[0]} file(s) {case}_0000{dataset.file_ending} ... in "
+                    f"{dataset.images(part)}, found {len(images.get(case, ()))}"
+                )
+        images = {case: images[case] for case in cases if case in images}
+    except (FileNotFoundError, ValueError) as error:
+        problems.append(str(error))
+    if matching is not None and not problems:
+        problems += check_references([references[case] for case in images], matching, processes)
+    if problems or matching is None:
+        raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
+    return Task(dataset, part, within, matching, images, folds, remarks)
+
+
+def _cases(
+    models: Sequence[Model],
+    within: bool,
+    part: str,
+    references: list[str],
+    training: list[str],
+    remarks: list[str],
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The cases to judge, and the folds that predict each: never one that trained them."""
+    recorded = {case for model in models for fold in model.folds for case in model.training_cases[fold] or ()}
+    seen = sorted({*recorded, *training} & set(references))
+    if not within:
+        if seen:
+            remarks.append(
+                f"{len(seen)} of {len(references)} cases are called like training cases of {models[-1].dataset} "
+                f"({some(seen)}): if they are the same, this is not across datasets"
+            )
+        return references, dict.fromkeys(references, models[-1].folds)
+    if part == "Ts":
+        if seen:
+            raise ValueError(f"labelsTs holds training cases of the models: {some(seen)}")
+        return references, dict.fromkeys(references, models[-1].folds)
+    folds: dict[str, tuple[str, ...]] = {}
+    for fold in models[-1].folds:
+        known = [held_out(model, fold) for model in models]
+        for model, (cases, source) in zip(models, known, strict=True):
+            if cases != known[-1][0]:
+                raise ValueError(
+                    f"fold {fold} of {model.folder} has other validation cases ({len(cases)}, by {source}) than the "
+                    f"model's ({len(known[-1][0])}, by {known[-1][1]}): trained on another split, it is no baseline"
+                )
+        for case in known[-1][0]:
+            folds.setdefault(case, (fold,))
+        remarks.append(f"{len(known[-1][0])} validation cases of fold {fold}, by {known[-1][1]}")
+    return sorted(folds), folds
+
+
+def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], **options: Any) -> list[Task]:
+    """The tasks of all datasets, or all that is wrong with them."""
+    if not datasets:
+        raise ValueError("expected a dataset or more")
+    names = [dataset.name for dataset in datasets]
+    if bad := sorted({n for n in names if names.count(n) > 1 or n in (PREDICTIONS, REFERENCES)}):
+        raise ValueError(f"datasets need different folder names, other than {PREDICTIONS}: got {', '.join(bad)}")
+    known = labels_of_dataset(models[-1].dataset_json).classes.keys()
+    known |= {name for dataset in datasets for name in labels_of_dataset(dataset.dataset_json).classes}
+    for name in options["leave_out"]:
+        if folded(name) not in map(folded, known):
+            raise ValueError(f"--leave-out {name}: no such class; there are {', '.join(sorted(known))}")
+    tasks, problems = [], ""
+    for dataset in datasets:
+        try:
+            tasks.append(plan(dataset, models, **options))
+        except (FileNotFoundError, ValueError) as error:
+            problems += str(error)
+    if problems:
+        raise ValueError(f"nothing was predicted:{problems}")
+    return tasks
