@@ -88,7 +88,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from nnunet_shapekd.evaluation.tables import lines
     from nnunet_shapekd.output import check_free
 
-    check_free(args.out, "summary.json")
+    check_free(args.out, "evaluation")
     evaluation = evaluate_folders(args.reference, args.predictions, name=args.name, **_judging(args))
     written = write_evaluation(evaluation, args.out)
     print("\n".join(lines(evaluation)))
@@ -434,6 +434,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``shapekd``; returns the exit code. What the user can mend is one message, without traceback."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names and ± must not end a command whose output goes to a narrow encoding
+            stream.reconfigure(errors="replace")
     args = _parser(argv).parse_args(argv)
     try:
         return args.run(args)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import json
 import os
 import platform
 import shutil
@@ -12,35 +15,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: Lies in every folder that may be replaced, and names what it is and all that was written into it.
+MANIFEST = ".shapekd-folder.json"
+
 
 @contextmanager
-def new_folder(target: Path, replaces: str | None = None) -> Iterator[Path]:
+def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Iterator[Path]:
     """A folder to fill, which becomes ``target`` at the end, or vanishes when anything goes wrong.
 
     It lies beside its target (renaming is atomic there) under a name that nnU-Net takes for no dataset. SIGTERM and
-    SIGHUP clean up, too; after SIGKILL the next run on the same machine removes what was left.
+    SIGHUP clean up, too; after SIGKILL the next run on the same machine removes, or brings back, what was left.
 
     Args:
         target: a folder that does not exist or is empty.
-        replaces: a file's name; a target that holds it is an earlier result and is replaced.
+        kind: what is written. An earlier folder of that kind is replaced, unless something else was put into it since.
 
     Raises:
-        ValueError: if the target is there, before or after the work, and is neither empty nor an earlier result.
+        ValueError: if the target is there, before or after the work, and is neither empty nor such a folder.
     """
-    target = Path(os.path.abspath(target))
-    check_free(target, replaces)
-    marker = f".shapekd-partial-{target.name}-{platform.node()}-"
-    for leftover in target.parent.glob(f"{marker}*") if target.parent.is_dir() else []:
-        if not _is_running(leftover.name.removeprefix(marker)):
+    target = Path(os.path.realpath(target))
+    missing_parents = [parent for parent in target.parents if not parent.exists()]
+    host, pid = platform.node(), os.getpid()
+    building, aside = (target.with_name(f".shapekd-{what}-{target.name}-{host}-") for what in ("partial", "before"))
+    for leftover in _left_behind(aside):
+        if target.exists():
             shutil.rmtree(leftover, ignore_errors=True)
-    building = target.parent / f"{marker}{os.getpid()}"
+        else:
+            leftover.rename(target)
+    for leftover in _left_behind(building):
+        shutil.rmtree(leftover, ignore_errors=True)
+    check_free(target, kind)
+    building, aside = (path.with_name(f"{path.name}{pid}") for path in (building, aside))
     with _signals_as_exit():
         try:
             building.mkdir(parents=True)
             yield building
-            check_free(target, replaces)
+            if kind is not None:
+                files = _files(building)
+                (building / MANIFEST).write_text(json.dumps({"kind": kind, "files": files}, indent=1), encoding="utf-8")
+            check_free(target, kind)
             # an earlier result steps aside and is deleted last, so that one of the two is always there
-            aside = target.with_name(f"{target.name}.before-{os.getpid()}")
             if target.exists():
                 target.rename(aside)
             try:
@@ -52,18 +66,53 @@ def new_folder(target: Path, replaces: str | None = None) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+            for parent in missing_parents:
+                with contextlib.suppress(OSError):  # not empty, as it should be
+                    parent.rmdir()
 
 
-def check_free(target: str | os.PathLike[str], replaces: str | None) -> None:
+def check_free(target: str | os.PathLike[str], kind: str | None) -> None:
     """Raises ValueError as :func:`new_folder` does: to be called before long work."""
-    target = Path(target)
+    target = Path(os.path.realpath(target))
+    if target == Path.cwd() or target in Path.cwd().parents:
+        raise ValueError(f"{target} is the current folder, or around it: name a folder of its own for the output")
     if not target.exists():
+        existing = next(parent for parent in target.parents if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise ValueError(f"{target} cannot be made: {existing} is no folder that may be written to")
         return
     if not target.is_dir():
         raise ValueError(f"{target} exists already and is no folder: choose another")
-    if any(target.iterdir()) and not (replaces and (target / replaces).exists()):
-        reason = f", as it holds no {replaces} of an earlier run" if replaces else ""
-        raise ValueError(f"{target} exists already and is left as it is{reason}: choose another folder or empty it")
+    if not any(target.iterdir()):
+        return
+    try:
+        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        known = kind is not None and manifest["kind"] == kind
+        strangers = [name for name in _files(target) if name not in manifest["files"] and name != MANIFEST]
+    except (OSError, ValueError, KeyError, TypeError):
+        known, strangers = False, []
+    if not known:
+        reason = "" if kind is None else f", as it is no earlier {kind} of this package's"
+        raise ValueError(f"{target} exists already and is left as it is{reason}: choose another folder")
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        raise ValueError(
+            f"{target} is left as it is, as it also holds {shown}: move that away or choose another folder"
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below a folder, and its empty folders."""
+    paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink() or not any(path.iterdir()))
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _left_behind(stem: Path) -> list[Path]:
+    """Folders that runs which are no more have left under this name and their process's number."""
+    if not stem.parent.is_dir():
+        return []
+    found = stem.parent.glob(f"{glob.escape(stem.name)}*")
+    return [path for path in found if not _is_running(path.name.removeprefix(stem.name))]
 
 
 def _is_running(pid: str) -> bool:

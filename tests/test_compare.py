@@ -17,6 +17,7 @@ from nnunet_shapekd.evaluation.names import check_names, default_names
 from nnunet_shapekd.evaluation.results import METRICS, Evaluation, read_evaluation
 from nnunet_shapekd.evaluation.tables import comparison_lines
 from nnunet_shapekd.evaluation.verdict import verdict
+from nnunet_shapekd.output import MANIFEST
 
 NAN = math.nan
 CLASSES = {"RV": (1,), "LV": (2,)}
@@ -99,7 +100,7 @@ def test_the_mean_is_over_classes_within_a_case_and_over_those_both_models_have(
     mean = row(comparison, label="mean")
     assert mean["baseline_mean"] == pytest.approx((0.6 + 0.8) / 2)
     assert mean["model_mean"] == pytest.approx((0.7 + 0.9) / 2)
-    assert mean["note"].startswith("1 of 2 cases without some class")
+    assert mean["note"] == "1 of 2 cases without some class; invented alone, and not counted against it: 1 by B"
 
 
 def test_a_single_class_has_no_row_of_the_mean():
@@ -112,7 +113,8 @@ def test_a_case_undefined_in_one_model_leaves_both_and_who_invented_is_said():
     assert (found["n_cases"], found["n_patients"]) == (2, 2)
     assert found["difference"] == pytest.approx((0.1 + 0.2) / 2)
     assert found["note"].startswith(
-        "2 of 4 cases left out: absent from the reference and from a prediction (invented in 1 by B)"
+        "2 of 4 cases left out: absent from the reference and from a prediction; invented alone, and not counted "
+        "against it: 1 by B"
     )
 
 
@@ -247,6 +249,34 @@ def test_no_difference_shown_says_what_remains_possible():
 def test_where_interval_and_test_disagree_no_difference_is_shown(low, high, p_holm, why):
     text = verdict_of(low, high, p_holm)
     assert text.startswith("No difference") and why in text
+
+
+def invents(name: str, gain: float, invents_y: bool) -> Evaluation:
+    """Ten cases of a class x; a class y that no reference has, which the model predicts or not."""
+    y = {True: (0.0, "reference"), False: (NAN, "both")}[invents_y]
+    found = evaluation(name, {f"c{i}": {"RV": 0.7 + gain + i / 100, "LV": y[0]} for i in range(10)})
+    rows = [{**r, "empty": y[1]} if r["class"] == "LV" else r for r in found.rows]
+    return replace(found, rows=rows)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_model_that_invents_structures_is_not_called_better(swapped):
+    models = [invents("A", 0.0, False), invents("B", 0.1, True)]
+    text = compare_evaluations(models[::-1] if swapped else models)["verdicts"][0]["text"]
+    assert text.startswith("No conclusion on mean Dice")
+    assert text.endswith("invented 10 by B, which count against B.")
+
+
+def test_a_model_that_is_better_although_the_other_one_invents_is_called_so():
+    text = compare_evaluations([invents("A", 0.0, True), invents("B", 0.1, False)])["verdicts"][0]["text"]
+    assert text.startswith("B has a higher mean Dice") and text.endswith("are left out: 10 by A.")
+
+
+def test_teachers_do_not_count_as_tests():
+    a, b = better()
+    teacher = replace(b, name="T", prediction=Path("/r/nnUNetTrainerMeanImage__nnUNetPlans__2d/fold_0/validation"))
+    alone, beside = (row(compare_evaluations(models), model="B") for models in ([a, b], [a, b, teacher]))
+    assert alone["p_holm"] == beside["p_holm"]
 
 
 def test_equal_models_are_called_the_same():
@@ -409,7 +439,8 @@ def test_an_earlier_comparison_is_replaced_and_a_foreign_folder_is_not(folders, 
     options = {"labels": [1, 2], "processes": 1, "resamples": 100}
     compare_folders(*arguments, ["x", "y"], tmp_path / "out", **options)
     compare_folders(*arguments, None, tmp_path / "out", **options)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "comparison.csv", "comparison.json"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [MANIFEST, "a", "b", "comparison.csv", "comparison.json"]
     with pytest.raises(ValueError, match="exists already"):
         compare_folders(*arguments, None, tmp_path / "a", **options)
 
@@ -420,6 +451,17 @@ def test_nothing_is_left_of_a_comparison_that_failed(folders, tmp_path):
     with pytest.raises(ValueError, match="case3.png"):
         compare_folders(reference, [a, b], None, tmp_path / "out", labels=[1, 2], processes=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "reference"]
+
+
+def test_problems_of_all_models_are_listed_together_and_options_are_checked_first(folders, tmp_path):
+    reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
+    (a / "case1.png").unlink()
+    (b / "case3.png").unlink()
+    with pytest.raises(ValueError, match=r"(?s)a.case1.png.*b.case3.png"):
+        compare_folders(reference, [a, b], None, tmp_path / "out", labels=[1, 2], processes=1)
+    for option, value in (("confidence", 95), ("confidence", 0.999), ("seed", -1), ("resamples", 1)):
+        with pytest.raises(ValueError, match=f"--{option}: expected"):
+            compare_folders(reference, [a, b], None, tmp_path / "out", labels=[1, 2], processes=1, **{option: value})
 
 
 def test_predictions_must_be_two_different_folders(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, labels_to_list_of_regions
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from PIL import Image
 
 from nnunet_shapekd.cli import main
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
@@ -335,7 +337,13 @@ def test_a_bad_table_is_an_error(folders, tmp_path, table, message):
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("(?P<patient>", "no regular expression"), (r"\w+", "has no group"), (r"p(?P<patient>\d)", "does not match")],
+    [
+        ("(?P<patient>", "no regular expression"),
+        (r"\w+", "has no group"),
+        (r"p(?P<patient>\d)", "finds no patient in the whole name of patient001_frame01"),
+        (r"(?P<patient>x)?.*", "finds no patient in the whole name of patient001_frame01"),
+        (r"(?P<patient>.+)_(?P<phase>frame)\d+", "must match ED, ES or nothing; got FRAME"),
+    ],
 )
 def test_a_bad_pattern_is_an_error(folders, pattern, message):
     with pytest.raises(ValueError, match=message):
@@ -438,8 +446,12 @@ def test_colour_masks_and_truncated_png_files_are_errors(tmp_path):
         ({"tolerance": -1.0}, "--tolerance: expected a distance of 0 or more, got -1.0"),
         ({"tolerance": math.nan}, "--tolerance"),
         ({"processes": 0}, "--processes: expected 1 or more, got 0"),
-        ({"labels": [0, 1]}, "-l: expected label values of 1 and more, got 0 1"),
+        ({"labels": [0, 1]}, "-l: expected label values of 1 to 65535, got 0 1"),
         ({"labels": [1], "dataset_json": "dataset.json"}, "give one of them"),
+        ({"ignore_label": 2}, "-il goes with -l"),
+        ({"labels": [1, 2], "ignore_label": 2}, "-il: expected a label value of 1 to 65535 that is not among"),
+        ({"labels": [1, 2, 3], "ignore_label": 0}, "-il: expected"),
+        ({"labels": [1, 10**14]}, "-l: expected label values of 1 to 65535"),
         ({"patients": "a.csv", "pattern": "b"}, "give one of them"),
     ],
 )
@@ -455,6 +467,39 @@ def test_a_bad_dataset_json_is_an_error(folders, tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(ValueError, match=r"dataset.json"):
         evaluate_folders(*folders)
+
+
+def test_predictions_are_never_replaced_by_their_evaluation(folders):
+    (folders[1] / "summary.json").write_text("{}")  # nnU-Net's own
+    files = sorted(folders[1].iterdir())
+    assert main(["evaluate", *map(str, folders), "-o", str(folders[1])]) == 1
+    assert sorted(folders[1].iterdir()) == files
+
+
+def test_a_table_beside_the_references_that_says_something_else_is_not_used(folders, tmp_path, capsys):
+    (tmp_path / "patients.csv").write_text("id,age\n1,70\n")
+    assert patients_of(evaluate_folders(*folders))["patient002_frame09"] == ("patient002", "")
+    assert "Not used for patients and phases" in capsys.readouterr().err
+
+
+def test_masks_of_one_bit_are_read_as_nnunet_reads_them(tmp_path):
+    labels, values = {"background": 0, "polyp": 1}, np.zeros((32, 32), dtype=np.uint8)
+    values[8:20, 8:20] = 1
+    pair(tmp_path, values, values, labels, ".png", spacing=None)
+    Image.fromarray(values.astype(bool)).save(tmp_path / "predictions" / "case.png")
+    assert evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions").rows[0]["dice"] == 1
+
+
+def test_a_volume_without_a_spacing_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="case.tif: is a volume without a spacing"):
+        pair(tmp_path, heart(0), heart(1), ending=".tif")
+
+
+def test_output_to_a_narrow_encoding_is_no_error(folders, tmp_path):
+    command = [sys.executable, "-m", "nnunet_shapekd.cli", "evaluate", *map(str, folders), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0 and "Mean ? standard deviation" in done.stdout
 
 
 def test_a_folder_with_other_things_in_it_is_refused_before_the_work(folders, tmp_path, capsys):

@@ -73,6 +73,7 @@ def test_a_distance_of_exactly_the_tolerance_is_within_it():
     a, b = box((9, 3), (4, 1), (5, 2)), box((9, 3), (6, 1), (7, 2))
     assert surface_metrics(a, b, (1.0, 1.0), 2.0)["nsd"] == 1
     assert surface_metrics(a, b, (1.0, 1.0), 1.9)["nsd"] == 0
+    assert surface_metrics(a, b, (float(np.float32(0.3)), 1.0), 0.6)["nsd"] == 1  # as a NIfTI header holds 0.3
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (6, 7), (1, 8), (5, 6, 7), (2, 2, 2)])

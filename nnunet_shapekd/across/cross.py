@@ -19,7 +19,7 @@ import numpy as np
 from nnunet_shapekd import __version__
 from nnunet_shapekd.across.datasets import find_dataset, write_references
 from nnunet_shapekd.across.model import Model
-from nnunet_shapekd.across.predict import find_device, predict_cases
+from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
 from nnunet_shapekd.across.table import lines
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all, read_models
 from nnunet_shapekd.evaluation import compare
@@ -94,7 +94,7 @@ def cross(
         FileNotFoundError, ValueError: before anything is predicted, listing what is wrong with the datasets.
     """
     out = Path(os.path.abspath(out))
-    check_free(out, PREDICTIONS)
+    check_own(out, PREDICTIONS)
     find_device(device)
     if part not in (None, "Tr", "Ts"):
         raise ValueError(f"--part: expected Tr or Ts, got {part}")
@@ -114,9 +114,9 @@ def cross(
         ignore_channel_names=ignore_channel_names,
         processes=processes,
     )
-    marker = compare.MARKER if len(models) > 1 else "summary.json"
+    kind = "comparison" if len(models) > 1 else "evaluation"
     for task in tasks:
-        check_free(out / task.dataset.name, marker)
+        check_free(out / task.dataset.name, kind)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
     judging = {"tolerance": tolerance, "pattern": pattern, "processes": processes}
@@ -163,7 +163,7 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
     if task.matching.is_identity and same_labels and task.dataset.file_ending == model.file_ending:
         return task.dataset.labels(task.part), model.folder / "dataset.json"
     target = out / REFERENCES / task.dataset.name
-    with new_folder(target, replaces="dataset.json") as building:
+    with new_folder(target, kind="references") as building:
         write_references(
             task.dataset, task.part, list(task.images), task.matching, model.file_ending, building, processes
         )

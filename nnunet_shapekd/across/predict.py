@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from nnunet_shapekd.across.model import Model, read_model
 from nnunet_shapekd.evaluation.cases import some
-from nnunet_shapekd.output import check_free
 
 if TYPE_CHECKING:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -28,6 +27,12 @@ if TYPE_CHECKING:
 RECORD = "predictions.json"
 #: cases between two records where worker processes help, which take seconds to start
 _AT_ONCE = 32
+
+
+def check_own(out: Path, holds: str) -> None:
+    """Raises ValueError for a folder that is not empty and lacks what an earlier run has put there."""
+    if out.exists() and not (out / holds).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists already and is left as it is, as it holds no {holds} of an earlier run")
 
 
 def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
@@ -115,7 +120,7 @@ def predict_cases(
     Raises:
         ValueError: if ``out`` holds something else, the device is not there, or nnU-Net fails.
     """
-    check_free(out, RECORD)
+    check_own(out, RECORD)
     torch_device = find_device(device)
     processes = (3 if device == "cuda" else 0) if processes is None else processes
     out.mkdir(parents=True, exist_ok=True)

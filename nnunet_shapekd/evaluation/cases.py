@@ -16,6 +16,7 @@ CARDIAC_NAMES = {
     "myo": ("mlv", "myo", "lvm", "lv myocardium", "myocardium", "lv myo"),
     "rv": ("rv", "rvc", "rv cavity", "right ventricle", "rvbp", "rv blood pool"),
 }
+PHASES = ("", "ED", "ES")
 #: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED.
 PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?P<phase>ED|ES))"
 
@@ -83,8 +84,10 @@ def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
 
 def labels_by_value(values: Sequence[int], ignore: int | None = None) -> Labels:
     """Classes that are named by their values."""
-    if not values or min(values) < 1:
-        raise ValueError(f"-l: expected label values of 1 and more, got {' '.join(map(str, values)) or 'none'}")
+    if not values or min(values) < 1 or max(values) > 65535:
+        raise ValueError(f"-l: expected label values of 1 to 65535, got {' '.join(map(str, values)) or 'none'}")
+    if ignore is not None and (ignore < 1 or ignore > 65535 or ignore in values):
+        raise ValueError(f"-il: expected a label value of 1 to 65535 that is not among those of -l, got {ignore}")
     return Labels({str(value): (value,) for value in values}, ignore)
 
 
@@ -192,14 +195,18 @@ def by_pattern(cases: Iterable[Case], pattern: str | None) -> list[Case]:
     grouped, unmatched = [], []
     for case in cases:
         match = compiled.fullmatch(case.name)
-        if match is None:
+        if match is None or not match["patient"]:
             unmatched.append(case.name)
             grouped.append(case)
             continue
-        groups = match.groupdict()
-        grouped.append(replace(case, patient=groups["patient"], phase=groups.get("phase") or case.phase))
+        phase = (match.groupdict().get("phase") or "").upper()
+        if phase not in PHASES:
+            raise ValueError(
+                f"--pattern {pattern}: the group phase must match ED, ES or nothing; got {phase}: {case.name}"
+            )
+        grouped.append(replace(case, patient=match["patient"], phase=phase))
     if pattern and unmatched:
-        raise ValueError(f"--pattern {pattern}: does not match the whole name of {some(unmatched)}")
+        raise ValueError(f"--pattern {pattern}: finds no patient in the whole name of {some(unmatched)}")
     return grouped
 
 
@@ -218,7 +225,7 @@ def by_table(cases: Sequence[Case], table: Path, complete: bool = True) -> list[
     """
     known: dict[str, tuple[str, str]] = {}
     for case, patient, phase in _info_entries(table) if table.is_dir() else _csv_entries(table):
-        if phase.upper() not in ("", "ED", "ES"):
+        if phase.upper() not in PHASES:
             raise ValueError(f"{table}: phase of {case}: expected ED, ES or nothing, got {phase}")
         if known.setdefault(case, (patient, phase.upper())) != (patient, phase.upper()):
             raise ValueError(f"{table}: has two different rows of the case {case}")

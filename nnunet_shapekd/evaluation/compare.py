@@ -34,7 +34,8 @@ from nnunet_shapekd.evaluation.statistics import (
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
 from nnunet_shapekd.output import new_folder
 
-MARKER = "comparison.json"
+#: what :func:`compare_folders` writes its result into
+FILE = "comparison.json"
 COLUMNS = (
     *("model", "class", "metric", "n_cases", "n_patients", "baseline_mean", "model_mean", "difference", "low", "high"),
     *("p", "p_holm", "wins", "ties", "losses", "note"),
@@ -65,17 +66,13 @@ def compare_evaluations(
     """
     if len(evaluations) < 2:
         raise ValueError(f"expected the evaluations of two models or more, got {len(evaluations)}")
-    if not 0.5 <= confidence < 1:
-        raise ValueError(f"--confidence: expected 0.5 or more and below 1, such as 0.95, got {confidence}")
-    if resamples < 100:
-        raise ValueError(f"--resamples: expected 100 or more, got {resamples}")
-    if seed < 0:
-        raise ValueError(f"--seed: expected 0 or more, got {seed}")
+    _check_options(seed, resamples, confidence)
     check_names([evaluation.name for evaluation in evaluations])
-    if differences := [line for other in evaluations[1:] for line in _differences(evaluations[0], other)]:
-        raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in differences))
+    if found := [line for other in evaluations[1:] for line in differences(evaluations[0], other)]:
+        raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in found))
 
     baseline = evaluations[0]
+    teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
     whose = {row["case"]: row["patient"] for row in baseline.rows}
     rows, listed = [], []
     for metric in METRICS:
@@ -99,7 +96,7 @@ def compare_evaluations(
                         {**key, "patient": patient, "difference": float(value)}
                         for patient, value in zip(patients, difference, strict=True)
                     ]
-        tested = [row for row in of_metric if row["p"] is not None]
+        tested = [row for row in of_metric if row["p"] is not None and row["model"] not in teachers]
         for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row["p_holm"] = float(corrected)
         rows += of_metric
@@ -119,16 +116,27 @@ def compare_evaluations(
         **({"patient_differences": listed} if listed else {}),
     }
     # the primary outcome: Dice of the mean over classes, a model's last row of that metric
+    models = {evaluation.name: evaluation for evaluation in evaluations}
     primary = {row["model"]: row for row in rows if row["metric"] == "dice"}
-    teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
     comparison["verdicts"] = [
-        {"model": name, "text": verdict(row, baseline.name, confidence, teachers)} for name, row in primary.items()
+        {"model": name, "text": verdict(row, baseline.name, confidence, teachers, _invented(baseline, models[name]))}
+        for name, row in primary.items()
     ]
     comparison["notes"] = notes(evaluations, comparison)
     return comparison
 
 
-def _differences(baseline: Evaluation, other: Evaluation) -> list[str]:
+def _check_options(seed: int, resamples: int, confidence: float) -> None:
+    if not 0.5 <= confidence <= 0.99:
+        # beyond, the few patients' bootstrap has no tails to cut
+        raise ValueError(f"--confidence: expected 0.5 to 0.99, such as 0.95, got {confidence}")
+    if resamples < 100:
+        raise ValueError(f"--resamples: expected 100 or more, got {resamples}")
+    if seed < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {seed}")
+
+
+def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
     """What keeps two evaluations from being compared."""
     found = []
     # references may lie in several places; what was judged against must be the same
@@ -167,7 +175,6 @@ def _columns(baseline: Evaluation, model: Evaluation, metric: str) -> Iterator[t
     cases = list(dict.fromkeys(row["case"] for row in baseline.rows))
     classes = list(baseline.classes)
     values = np.full((2, len(cases), len(classes)), np.nan)
-    invented = np.zeros((2, len(classes)), dtype=int)
     position = {case: i for i, case in enumerate(cases)}, {name: i for i, name in enumerate(classes)}
     for i, evaluation in enumerate((baseline, model)):
         for row in evaluation.rows:
@@ -179,16 +186,31 @@ def _columns(baseline: Evaluation, model: Evaluation, metric: str) -> Iterator[t
         note = ""
         if left := int(undefined[:, j].sum()):
             note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction"
-            who = [f"{int(n)} by {e.name}" for n, e in zip(invented[:, j], (baseline, model), strict=True) if n]
-            note += f" (invented in {' and '.join(who)})" if who else ""
+            note += _inventors(invented[:, j], baseline, model)
         yield name, values[:, :, j].T, note
     if len(classes) > 1:
         n_defined = (~undefined).sum(axis=1)
         sums = np.nansum(values, axis=2)
         means = np.divide(sums, n_defined, out=np.full_like(sums, np.nan), where=n_defined > 0)
         fewer = int(np.sum(n_defined < len(classes)))
-        note = f"{fewer} of {len(cases)} cases without some class, see there" if fewer else ""
+        note = f"{fewer} of {len(cases)} cases without some class" if fewer else ""
+        note += _inventors(invented.sum(axis=1), baseline, model)
         yield MEAN, means.T, note
+
+
+def _inventors(counts: np.ndarray, baseline: Evaluation, model: Evaluation) -> str:
+    """How many masks left out only one of the two has, which the other one rightly has not."""
+    who = [f"{int(n)} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
+    return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
+
+
+def _invented(baseline: Evaluation, model: Evaluation) -> tuple[int, int]:
+    """Masks that only the baseline, and only the model has, where the reference has none."""
+    empty = [{(row["case"], row["class"]): row["empty"] for row in e.rows} for e in (baseline, model)]
+    return tuple(
+        sum(own[key] == "reference" and other[key] == "both" for key in own)
+        for own, other in ((empty[0], empty[1]), (empty[1], empty[0]))
+    )
 
 
 def _row(
@@ -248,16 +270,21 @@ def compare_folders(
         raise ValueError(f"--names: expected {len(folders)} names, one a prediction folder, got {len(names)}")
     names = default_names([Path(prediction) for prediction in predictions]) if names is None else list(names)
     check_names(names)
-    with new_folder(Path(out), MARKER) as building:
-        evaluations = [
-            evaluate_folders(reference, folder, name=name, **evaluation)
-            for folder, name in zip(folders, names, strict=True)
-        ]
+    _check_options(seed, resamples, confidence)
+    with new_folder(out, kind="comparison") as building:
+        evaluations, problems = [], []
+        for folder, name in zip(folders, names, strict=True):
+            try:
+                evaluations.append(evaluate_folders(reference, folder, name=name, **evaluation))
+            except (ValueError, FileNotFoundError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(dict.fromkeys(problems)))
         comparison = compare_evaluations(evaluations, seed=seed, resamples=resamples, confidence=confidence)
         for one in evaluations:
             (building / one.name).mkdir()
             fill(one, building / one.name)
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
         text = json.dumps(comparison, indent=2, allow_nan=False)
-        (building / MARKER).write_text(text + "\n", encoding="utf-8")
+        (building / FILE).write_text(text + "\n", encoding="utf-8")
     return comparison

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -119,6 +120,9 @@ def evaluate_folders(
             raise FileNotFoundError(f"{folder}: no such folder")
     if reference == prediction:
         raise ValueError(f"{reference}: is given both as references and as predictions")
+    if labels is None and ignore_label is not None:
+        raise ValueError("-il goes with -l: a dataset.json names its own ignore label")
+    path = None
     if labels is None:
         path = find_dataset_json(reference, prediction) if dataset_json is None else Path(dataset_json)
         content = read_dataset_json(path)
@@ -131,6 +135,7 @@ def evaluate_folders(
     known = known.without(leave_out)
     cardiac = cardiac_roles(known.classes)
 
+    name = name or default_names([prediction])[0]
     cases, problems = find_cases(reference, prediction, file_ending, chill)
     if patients is not None:
         cases = by_table(cases, Path(patients))
@@ -138,13 +143,18 @@ def evaluate_folders(
         cases = by_pattern(cases, pattern)
         beside = reference.parent / "patients.csv"
         if pattern is None and beside.is_file():
-            cases = by_table(cases, beside, complete=False)
+            try:
+                cases = by_table(cases, beside, complete=False)
+            except ValueError as error:
+                print(
+                    f"Not used for patients and phases: {error}. Say it with --patients or --pattern.", file=sys.stderr
+                )
     work = partial(_judge_case, labels=known, tolerance=tolerance, cardiac=cardiac, check_only=bool(problems))
     # the first case tells what one costs, and so how many are worth a worker
     started = time.perf_counter()
     results = [work(case) for case in cases[:1]]
     per_worker = max(1, math.ceil(_WORKER_START_S / (time.perf_counter() - started)))
-    results += map_in_processes(work, cases[1:], processes, "Evaluating", per_worker)
+    results += map_in_processes(work, cases[1:], processes, f"Evaluating {name}", per_worker)
     problems += [problem for _, found, _ in results for problem in found]
     kinds = sorted({kind for _, _, kind in results if kind[0]})
     if len(kinds) > 1:
@@ -153,10 +163,11 @@ def evaluate_folders(
         raise ValueError(_listed(problems))
     unit, dimension = kinds[0]
     return Evaluation(
-        name=name or default_names([prediction])[0],
+        name=name,
         reference=reference,
         prediction=prediction,
         file_ending=file_ending,
+        dataset_json=path.resolve() if path else None,
         classes=known.classes,
         ignore_label=known.ignore,
         left_out=known.left_out,

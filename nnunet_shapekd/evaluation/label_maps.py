@@ -43,6 +43,8 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         ValueError: if the file cannot be read, is cut short, has several channels, or values that are no integers.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: is not there any more")
     if path.name.endswith((".nii", ".nii.gz")):
         image = read_nifti(path)
     else:
@@ -63,8 +65,20 @@ def read_label_map(path: Path) -> LabelMap:
         values = values.astype(np.int64)
     if path.name.lower().endswith(PIXEL_ENDINGS):
         size = image.GetDimension()
+        if size != 2:
+            raise ValueError(f"{path}: is a volume without a spacing; save it as NIfTI or NRRD, which hold one")
+        if set(np.unique(values).tolist()) == {0, 255} and _is_one_bit(path):
+            values = values // 255
         return LabelMap(values, (1.0,) * size, (0.0,) * size, tuple(np.eye(size).ravel()), "px")
     return LabelMap(values, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection(), "mm")
+
+
+def _is_one_bit(path: Path) -> bool:
+    """Whether a picture has one bit a pixel, which nnU-Net reads as 0 and 1, and SimpleITK as 0 and 255."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.mode == "1"
 
 
 def differences(reference: LabelMap, prediction: LabelMap) -> list[str]:

@@ -46,6 +46,7 @@ class Evaluation:
         size_unit: "ml" (volumes), "mm2" (single slices with a spacing) or "px".
         tolerance: of the NSD, in ``distance_unit``.
         rows: one a case and class, with the keys ``COLUMNS``; Dice, IoU and NSD are fractions, NaN is undefined.
+        dataset_json: the file that named the labels, if one did.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Evaluation:
     size_unit: str
     tolerance: float
     rows: list[dict[str, Any]] = field(repr=False)
+    dataset_json: Path | None = None
 
     def header(self, key: str) -> str:
         """A column's name with its unit: "hd95" -> "hd95_mm"."""
@@ -109,6 +111,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         **header,
         "reference": str(evaluation.reference),
         "prediction": str(evaluation.prediction),
+        "dataset_json": None if evaluation.dataset_json is None else str(evaluation.dataset_json),
         "n_cases": len({row["case"] for row in rows}),
         "n_patients": len({row["patient"] for row in rows}),
         "empty_masks": {
@@ -134,7 +137,7 @@ def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
     Returns:
         The names of the files.
     """
-    with new_folder(Path(out), replaces="summary.json") as folder:
+    with new_folder(out, kind="evaluation") as folder:
         fill(evaluation, folder)
         return sorted(path.name for path in folder.iterdir())
 
@@ -185,6 +188,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             reference=Path(summary["reference"]),
             prediction=Path(summary["prediction"]),
             file_ending=summary["file_ending"],
+            dataset_json=Path(summary["dataset_json"]) if summary["dataset_json"] else None,
             classes={name: tuple(values) for name, values in summary["classes"].items()},
             ignore_label=summary["ignore_label"],
             left_out=tuple(summary["left_out"]),

@@ -131,7 +131,9 @@ def signed(value: float) -> str:
 
 
 def p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    if p < 0.001:
+        return "< 0.001"
+    return f"= {p:.4f}" if round(p, 3) == 0.05 else f"= {p:.3f}"  # on which side of 0.05 it is must be seen
 
 
 def _p_cell(p: float | None) -> str:

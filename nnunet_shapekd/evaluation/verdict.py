@@ -16,7 +16,13 @@ def is_teacher(evaluation: Evaluation) -> bool:
     return any(re.fullmatch(r"nnUNetTrainer\w*MeanImage\w*__.+", part) for part in evaluation.prediction.parts)
 
 
-def verdict(row: dict[str, Any], baseline: str, confidence: float, teachers: Sequence[str] = ()) -> str:
+def verdict(
+    row: dict[str, Any],
+    baseline: str,
+    confidence: float,
+    teachers: Sequence[str] = (),
+    invented: tuple[int, int] = (0, 0),
+) -> str:
     """One sentence on a row of Dice that claims no more than interval and corrected p both carry.
 
     Args:
@@ -24,6 +30,8 @@ def verdict(row: dict[str, Any], baseline: str, confidence: float, teachers: Seq
         baseline: the baseline's name.
         confidence: of the row's interval.
         teachers: models that saw the references, of which nothing is concluded.
+        invented: masks that only the baseline, and only the model has where the reference has none: undefined for the
+            other one, so not in the row. The better of the two is not called better if it has any.
     """
     if seen := [name for name in (row["model"], baseline) if name in teachers]:
         return (
@@ -35,23 +43,31 @@ def verdict(row: dict[str, Any], baseline: str, confidence: float, teachers: Seq
     patients = f"{n} patient{'' if n == 1 else 's'}"
     if n == 0:
         return f"{model} and {baseline} cannot be compared: the {what} is undefined in every case."
+    alone = [f"{count} by {name}" for count, name in zip(invented, (baseline, model), strict=True) if count]
+    uncounted = f"; masks of structures that are not there are left out: {' and '.join(alone)}" if alone else ""
     points = f"{signed(100 * row['difference'])} percentage points"
     if row["p"] is None:
         return (
             f"{model} against {baseline}: {points} of {what} on {patients}, too few for an interval or a test "
-            f"(at least {MIN_PATIENTS} are needed), so no difference is shown."
+            f"(at least {MIN_PATIENTS} are needed), so no difference is shown{uncounted}."
         )
     if row["ties"] == n:
-        return f"{model} and {baseline} have the same {what} in each of these {patients}."
+        return f"{model} and {baseline} have the same {what} in each of these {patients}{uncounted}."
     low, high = 100 * row["low"], 100 * row["high"]
     interval = f"{100 * confidence:g} % interval {signed(low)} to {signed(high)}"
     numbers = f"{points} ({interval}, corrected p {p_text(row['p_holm'])})"
     excludes, rejects = low > 0 or high < 0, row["p_holm"] < _level(confidence)
+    if excludes and rejects and invented[row["difference"] > 0]:
+        winner = model if row["difference"] > 0 else baseline
+        return (
+            f"No conclusion on {what} from {model} against {baseline} on these {patients}: {numbers}, but this leaves "
+            f"out masks of structures that are not there, invented {' and '.join(alone)}, which count against {winner}."
+        )
     if excludes and rejects:
         direction = "higher" if row["difference"] > 0 else "lower"
         return (
             f"{model} has a {direction} {what} than {baseline} on these {patients}: {numbers}; this is about these two "
-            "trained models, since one training of each says nothing about another seed."
+            f"trained models, since one training of each says nothing about another seed{uncounted}."
         )
     if excludes:
         why = "the interval excludes 0, but the corrected test does not reject, and a difference needs both"
@@ -59,7 +75,8 @@ def verdict(row: dict[str, Any], baseline: str, confidence: float, teachers: Seq
         why = "the corrected test rejects, but the interval contains 0, and a difference needs both"
     else:
         why = f"anything from {-low:.2f} points worse to {high:.2f} points better remains possible"
-    return f"No difference in {what} is shown between {model} and {baseline} on these {patients}: {numbers}; {why}."
+    shown = f"No difference in {what} is shown between {model} and {baseline} on these {patients}"
+    return f"{shown}: {numbers}; {why}{uncounted}."
 
 
 def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list[str]:
@@ -94,8 +111,9 @@ def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list
         if any(counts.values()):
             found.append(
                 f"{evaluation.name}: of {len(evaluation.rows)} masks, {counts['prediction']} missed and "
-                f"{counts['reference']} invented; they count as Dice, IoU and NSD 0 and, for distances, the image's "
-                "diagonal, which can govern a mean distance."
+                f"{counts['reference']} invented. They count as Dice, IoU and NSD 0 and, for distances, the image's "
+                "diagonal, which can govern a mean distance; but a paired difference leaves out an invented mask that "
+                "the other model rightly lacks, as there is nothing to compare it with."
             )
     return found
 
