@@ -36,7 +36,7 @@ def provenance_of(path: str | os.PathLike[str]) -> dict[str, Any]:
         checkpoint = read_checkpoint(path)
     try:
         own_sha256 = weights_sha256(checkpoint["network_weights"])
-    except (KeyError, TypeError, AttributeError, RuntimeError):  # missing, or not names with plain tensors
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError):  # missing, or not names with plain tensors
         raise ValueError(
             f"{path} is no checkpoint of nnU-Net: it has no network_weights as nnU-Net saves them."
         ) from None

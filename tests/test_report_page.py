@@ -6,6 +6,8 @@ import base64
 import json
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nnunet_shapekd.evaluation.compare import compare_evaluations
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.results import METRICS, Evaluation, write_evaluation
-from nnunet_shapekd.report import figures, overlays, page, tables
+from nnunet_shapekd.report import figures, overlays, page, pictures, tables
 from nnunet_shapekd.report.curves import training_curves
 from nnunet_shapekd.report.runs import Run
 
@@ -250,7 +252,9 @@ def test_what_does_not_belong_together_is_listed_together(evaluations, tmp_path)
         tolerance=2.0,
         rows=[r for r in b.rows if r["case"] != "p1_ED"],
     )
-    with pytest.raises(ValueError, match="reference of A.*\n.*classes of A.*\n.*tolerance of A.*\n.*B lacks: p1_ED"):
+    with pytest.raises(
+        ValueError, match=r"reference: A .*, B .*\n.*classes: A.*\n.*tolerance: A 1.0, B 2.0\n.*only A has: p1_ED"
+    ):
         page.write_report([a, other], None, tmp_path / "out")
     with pytest.raises(ValueError, match="2 models are called A"):
         page.write_report([a, a], None, tmp_path / "out")
@@ -271,16 +275,71 @@ def test_a_failed_report_leaves_nothing_and_an_earlier_one_as_it_was(evaluations
     page.write_report(evaluations, None, out)  # replaces it
     assert (out / "index.html").read_bytes() != before
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").touch()
+    for name in ("index.html", "thesis.txt"):
+        (tmp_path / "mine" / name).write_text("mine")
     with pytest.raises(ValueError, match="exists already"):
         page.write_report(evaluations, None, tmp_path / "mine")
+    assert {p.name: p.read_text() for p in (tmp_path / "mine").iterdir()} == dict.fromkeys(
+        ("index.html", "thesis.txt"), "mine"
+    )
+
+
+def write_comparison(evaluations: list[Evaluation], folder: Path) -> dict:
+    """What compare writes, as far as a report reads it."""
+    for evaluation in evaluations:
+        write_evaluation(evaluation, folder / evaluation.name)
+    comparison = compare_evaluations(evaluations)
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+    return comparison
+
+
+def test_an_evaluation_of_another_name_in_a_comparisons_folder_is_an_error(evaluations, tmp_path):
+    write_comparison(evaluations, tmp_path)
+    write_evaluation(replace(evaluations[1], name="C"), tmp_path / "B")
+    with pytest.raises(ValueError, match="compares A, B, but .* are of A, C: run shapekd compare again"):
+        page.read_folders([tmp_path])
+
+
+def test_the_models_of_a_comparison_come_first_in_its_order(evaluations, tmp_path, unrendered):
+    a, b = evaluations
+    c = replace(a, name="C")
+    found = Page(page.write_report([c, b, a], compare_evaluations([a, b]), tmp_path / "out"))
+    assert "A · B · C" in found.text and "Not in this comparison: C." in found.text
+    with pytest.raises(ValueError, match="models B is missing; there are A, C"):
+        page.write_report([a, c], compare_evaluations([a, b]), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c.pop("models"),
+        lambda c: c.pop("notes"),
+        lambda c: c.pop("confidence"),
+        lambda c: c.update(verdicts=["text"]),
+        lambda c: c.update(rows=None),
+        lambda c: c.update(baseline="C"),
+        lambda c: c["rows"][-1].pop("p_holm"),
+        lambda c: c["rows"][-1].update(low="much"),
+        lambda c: c["patient_differences"][-1].pop("patient"),
+    ],
+)
+def test_a_damaged_comparison_is_an_error_that_says_what_to_do(evaluations, tmp_path, damage):
+    comparison = write_comparison(evaluations, tmp_path)
+    damage(comparison)
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
+    with pytest.raises(ValueError, match=r"comparison\.json is damaged, .* run `shapekd compare` again"):
+        page.read_folders([tmp_path])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"models": "AB"}'])
+def test_what_is_no_comparison_is_an_error(tmp_path, content):
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(ValueError, match="damaged"):
+        page.read_folders([tmp_path])
 
 
 def test_the_command_reads_what_evaluate_and_compare_write(evaluations, tmp_path, capsys, unrendered):
-    for evaluation in evaluations:
-        write_evaluation(evaluation, tmp_path / "compared" / evaluation.name)
-    comparison = compare_evaluations(evaluations)
-    (tmp_path / "compared" / "comparison.json").write_text(json.dumps(comparison))
+    write_comparison(evaluations, tmp_path / "compared")
     assert page.run([tmp_path / "compared"], tmp_path / "one") == 0
     assert str(tmp_path / "one" / "index.html") in capsys.readouterr().out
     read, found = page.read_folders([tmp_path / "compared" / "A", tmp_path / "compared" / "B"])
@@ -335,6 +394,7 @@ def test_voxels_of_the_ignore_label_do_not_choose_the_slice():
         ((200, 200, 10), (1.5, 1.5, 8.0), 2),
         ((50, 60, 70), (1.0, 1.0, 1.0), 0),
         ((1, 60, 70), (1.0, 2.0, 2.0), 0),
+        ((60, 1, 70), (1.0, 2.0, 8.0), 1),
     ],
 )
 def test_volumes_are_cut_across_the_largest_spacing(shape, spacing, axis):
@@ -421,7 +481,25 @@ def test_label_maps_that_are_gone_are_said_in_their_place(tmp_path, unrendered):
     evaluations = dataset(tmp_path / "data", {"A": {"one": 1, "two": 2}}, images=False)
     (tmp_path / "data" / "A" / "two.nii.gz").unlink()
     found = Page(page.write_report(evaluations, None, tmp_path / "out"))
-    assert re.search(r"Worst: two Not shown: .*two\.nii\.gz", found.text)
+    assert re.search(r"Worst: two Not shown: \S*A/two\.nii\.gz is not there any more\.", found.text)
+    (tmp_path / "data" / "labelsTr" / "two.nii.gz").unlink()
+    found = Page(page.write_report(evaluations, None, tmp_path / "again"))
+    assert re.search(r"Not shown: \S*labelsTr/two\.nii\.gz, \S*A/two\.nii\.gz are not there any more", found.text)
+    assert found.text.count("not there any more") == 1  # the other case is shown
+
+
+def test_predictions_are_not_drawn_where_the_reference_says_to_ignore(evaluations, tmp_path):
+    labels = block()
+    labels[:, :, 16:] = 3
+    for folder, array in (("labels", labels), ("A", block(shift=4))):
+        write(array, tmp_path / folder / "case.nii.gz")
+    only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A", ignore_label=3)
+    case, _ = overlays.read_case("case", [only], None)
+    assert case.models["A"][0, 2].any() and not case.models["A"][..., 16:].any()
+
+
+def test_the_page_says_that_files_are_read_as_they_are_now(report):
+    assert "The files are read as they are now, while the numbers are those of the evaluation." in report.text
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -474,6 +552,36 @@ def test_a_run_beside_the_predictions_is_found(evaluations, tmp_path):
         page.read_run(evaluations[0], fold)
 
 
+@pytest.mark.parametrize("values", [[None], [[0.5]], "0.5", 0.5, ["0.5"], None, {0: 0.5}])
+def test_a_curve_that_is_no_list_of_numbers_is_left_out_and_said(
+    evaluations, tmp_path, monkeypatch, unrendered, values
+):
+    import torch
+
+    fold = tmp_path / "fold_0"
+    fold.mkdir()
+    logging = {"train_losses": values, "val_losses": [0.5, np.float32(0.25), 1]}
+    checkpoint = {"network_weights": {"weight": torch.zeros(2)}, "logging": logging}
+    torch.save(checkpoint, fold / "checkpoint_final.pth")
+    run = page.read_run(evaluations[0], fold)
+    assert run.log == {"val_losses": [0.5, 0.25, 1.0]} and run.remark.endswith("numbers: train_losses.")
+    if values == [None]:
+        monkeypatch.setattr(page, "read_run", lambda evaluation, folder: run)
+        found = Page(page.write_report(evaluations[:1], None, tmp_path / "out"))
+        assert "A: Curves left out, as they are no lists of numbers: train_losses." in found.text
+
+
+def test_odd_checkpoints_beside_the_predictions_are_said(evaluations, tmp_path):
+    import torch
+
+    (tmp_path / "validation").mkdir()
+    beside = replace(evaluations[0], prediction=tmp_path / "validation")
+    torch.save({"network_weights": [1], "logging": {}}, tmp_path / "checkpoint_final.pth")
+    assert "is no checkpoint of nnU-Net" in page.read_run(beside).remark
+    torch.save({"network_weights": {}, "logging": [1]}, tmp_path / "checkpoint_final.pth")
+    assert page.read_run(beside).remark == "No curves: the checkpoint holds no log."
+
+
 def test_provenance_counts_lists_and_shortens_hashes(evaluations):
     table = page.provenance_table(evaluations[0], Run(provenance=provenance("student")))
     facts = {row[0].text: row[1] for row in table.rows}
@@ -501,9 +609,64 @@ def test_the_curves_of_all_runs_have_the_same_axes():
 # --- pictures of numbers ---------------------------------------------------------------------------------------------
 
 
+STYLES = figures.class_styles(["LVC"])
+
+
+def test_the_median_is_drawn_above_the_points():
+    (ax,) = figures.distributions({"LVC": {"A": {"x": 90.0, "y": 80.0}}}, "Dice (%)", STYLES).axes
+    (median,) = (line for line in ax.lines if line.get_color() == "black")
+    assert median.get_xdata()[0] == 85 and median.get_zorder() > max(c.get_zorder() for c in ax.collections)
+
+
+def many_classes(evaluation: Evaluation, n: int) -> Evaluation:
+    """The first class n times, ever better."""
+    first = [row for row in evaluation.rows if row["class"] == "LVC"]
+    rows = [{**row, "class": str(i), "dice": i / n, "hd95": float(i)} for i in range(n) for row in first]
+    return replace(evaluation, classes={str(i): (i,) for i in range(n)}, rows=rows)
+
+
+def test_of_many_classes_the_worst_are_drawn_in_their_own_order_and_colours(evaluations, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "png", lambda figure: b"\x89PNG" + bytes(20))
+    monkeypatch.setattr(
+        figures, "distributions", lambda values, label, styles, marked: drawn.update({label: (list(values), styles)})
+    )
+    many = many_classes(evaluations[0], 20)
+    dice, hd95, *_ = pictures.distributions([many], "A")
+    assert drawn["Dice (%)"][0] == [str(i) for i in range(12)]
+    assert drawn["HD95 (mm)"][0] == [str(i) for i in range(8, 20)]
+    assert all(styles == figures.class_styles(list(many.classes)) for _, styles in drawn.values())
+    assert dice.caption == "Dice (%): the 12 of 20 classes with the lowest mean of A"
+    assert hd95.caption == "HD95 (mm): the 12 of 20 classes with the highest mean of A"
+    undefined = [{**row, "dice": math.nan} if row["class"] == "0" else row for row in many.rows]
+    pictures.distributions([replace(many, rows=undefined)], "A")
+    assert drawn["Dice (%)"][0] == [str(i) for i in range(1, 13)]
+
+
+def test_of_few_classes_all_are_drawn(report):
+    assert "classes with the" not in report.text
+
+
+def test_a_figure_of_many_models_is_not_higher_than_matplotlib_can_draw():
+    of_models = {f"model_{i}" * 500: {"x": 90.0} for i in range(14)}  # the name, in lines, is what needs the height
+    figure = figures.distributions({"LVC": of_models}, "Dice (%)", STYLES)
+    assert figure.get_figheight() * figures.DPI < 2**16
+
+
+def test_names_without_letters_in_the_font_are_drawn_without_a_warning(recwarn):
+    figure = figures.distributions({"左心室": {"A": {"x": 90.0}}}, "Dice (%)", figures.class_styles(["左心室"]))
+    assert figures.png(figure).startswith(b"\x89PNG")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_a_report_leaves_pyplot_alone():
+    code = "import sys, nnunet_shapekd.report.page as p; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_points_of_one_case_are_joined_and_rule_made_values_are_crosses():
     values = {"LVC": {"A": {"x": 90.0, "y": 0.0}, "B": {"x": 80.0, "y": math.nan}}}
-    figure = figures.distributions(values, "Dice (%)", {"LVC": {"A": {"y"}}})
+    figure = figures.distributions(values, "Dice (%)", STYLES, {"LVC": {"A": {"y"}}})
     (ax,) = figure.axes
     lines = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
     assert any(np.array_equal(line, [90, 80]) for line in lines)
@@ -513,7 +676,7 @@ def test_the_points_of_one_case_are_joined_and_rule_made_values_are_crosses():
 
 
 def test_a_model_with_nothing_defined_is_said_in_its_strip():
-    figure = figures.distributions({"LVC": {"A": {"x": math.nan}, "B": {"x": 80.0}}}, "Dice (%)")
+    figure = figures.distributions({"LVC": {"A": {"x": math.nan}, "B": {"x": 80.0}}}, "Dice (%)", STYLES)
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing defined"]
 
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from nnunet_shapekd.report.figures import COLOURS, drawing, wrapped
@@ -22,6 +18,12 @@ def plot_distillation(log: Mapping[str, Sequence[float]], path: Path) -> None:
             (what is added to it), one number an epoch each.
         path: the PNG to write.
     """
+    # pyplot and its settings are nnU-Net's process's; a report does without
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
     # nnU-Net's own plot (seaborn, 2.8) has just changed matplotlib's settings for the whole process
     with plt.style.context("default"):
         fig, ax = plt.subplots(figsize=(8, 5), layout="constrained")

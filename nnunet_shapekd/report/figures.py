@@ -1,6 +1,7 @@
 """The report's pictures of numbers: distributions with the paired cases joined, and agreement (Bland-Altman).
 
-Every function returns a matplotlib figure and touches neither pyplot nor its global settings; :func:`png` renders it.
+Every function returns a matplotlib figure, without pyplot, and leaves matplotlib's settings as they were; :func:`png`
+renders it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import math
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 #: Okabe and Ito's palette, distinguishable by colour-blind readers; light ones first: they are drawn over images
 COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 DPI = 130
+MOST_INCHES = 60000 / DPI  # matplotlib draws less than 2 ** 16 pixels
 LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")
 _SETTINGS = {
     "font.size": 10,
@@ -38,7 +41,9 @@ _SETTINGS = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Settings all figures are made and rendered with, whatever the process has set (nnU-Net's own plots do)."""
-    with style.context(["default", _SETTINGS]):
+    with style.context(["default", _SETTINGS]), warnings.catch_warnings():
+        # matplotlib's own font lacks some scripts: boxes stand for their letters
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         yield
 
 
@@ -75,6 +80,7 @@ def wrapped(name: str, width: int = 20) -> str:
 def distributions(
     values: Mapping[str, Mapping[str, Mapping[str, float]]],
     label: str,
+    styles: Mapping[str, tuple[str, str]],
     marked: Mapping[str, Mapping[str, set[str]]] | None = None,
 ) -> Figure:
     """A strip per class and model; the same case's points are joined by a thin line.
@@ -82,15 +88,15 @@ def distributions(
     Args:
         values: class -> model -> case -> value; NaN is left out.
         label: of the value axis, with the unit.
+        styles: of the classes, from :func:`class_styles`.
         marked: class -> model -> cases drawn as crosses (one mask is empty: the value comes from the rule).
     """
     marked = marked or {}
     models = list(next(iter(values.values())))
-    styles = class_styles(list(values))
     lines_of_names = max(wrapped(model).count("\n") + 1 for model in models)
     row = 0.35 + len(models) * max(0.42, 0.19 * lines_of_names)
     with drawing():
-        figure = Figure(figsize=(4.7, 0.7 + row * len(values)), layout="constrained")
+        figure = Figure(figsize=(4.7, min(0.7 + row * len(values), MOST_INCHES)), layout="constrained")
         axes = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
         for ax, (name, of_models) in zip(axes, values.items(), strict=True):
             _strips(ax, of_models, styles[name][0], marked.get(name, {}))
@@ -121,7 +127,7 @@ def _strips(
             continue
         low, middle, high = np.percentile(finite, (25, 50, 75))
         ax.barh(i, high - low, left=low, height=0.62, color=colour, alpha=0.3, linewidth=0)
-        ax.plot([middle, middle], [i - 0.31, i + 0.31], color="black", linewidth=1.6, solid_capstyle="butt")
+        ax.plot([middle, middle], [i - 0.31, i + 0.31], color="black", linewidth=1.6, solid_capstyle="butt", zorder=4)
         ax.scatter(x[i][~cross], y[i][~cross], s=14, color=colour, edgecolor="#333333", linewidth=0.5, zorder=3)
         ax.scatter(x[i][cross], y[i][cross], s=26, color="#333333", marker="x", linewidth=1.2, zorder=3)
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+from contourpy import contour_generator
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunet_shapekd.evaluation import plausibility
 from nnunet_shapekd.evaluation.label_maps import read_label_map
 from nnunet_shapekd.report.figures import class_styles, drawing, wrapped
 
@@ -68,9 +71,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
-    """The axis to cut across: one of a single voxel, else that of the largest spacing, else the first."""
+    """The axis to cut across: one of a single voxel, else the evaluation's."""
     flat = [axis for axis in range(3) if shape[axis] == 1]
-    return flat[0] if flat else int(np.argmax(spacing))
+    return flat[0] if flat else plausibility.slice_axis(shape, spacing)
 
 
 @dataclass(frozen=True)
@@ -146,15 +149,21 @@ def read_case(case: str, evaluations: Sequence[Evaluation], image: Path | None) 
         ValueError: if a label map is not there any more, or cannot be read.
     """
     first = evaluations[0]
-    labels, spacing = read_labels(first.reference / f"{case}{first.file_ending}")
+    reference = first.reference / f"{case}{first.file_ending}"
+    predictions = {e.name: e.prediction / f"{case}{e.file_ending}" for e in evaluations}
+    if gone := [str(path) for path in (reference, *predictions.values()) if not path.is_file()]:
+        raise ValueError(f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not there any more")
+    labels, spacing = read_labels(reference)
+    counts = np.ones(labels.shape, bool) if first.ignore_label is None else labels != first.ignore_label
 
     def masks(label_map: np.ndarray) -> np.ndarray:
         return np.stack([np.isin(label_map, values) for values in first.classes.values()])
 
-    models = {e.name: masks(read_labels(e.prediction / f"{case}{e.file_ending}")[0]) for e in evaluations}
+    models = {name: masks(read_labels(path)[0]) for name, path in predictions.items()}
     for name, mask in models.items():
         if mask.shape[1:] != labels.shape:
             raise ValueError(f"the prediction of {name} has shape {mask.shape[1:]}, the reference {labels.shape}")
+        mask &= counts
     array, remark = None, ""
     if image is not None:
         try:
@@ -163,7 +172,6 @@ def read_case(case: str, evaluations: Sequence[Evaluation], image: Path | None) 
                 raise ValueError(f"{image.name} has shape {array.shape[:3]}, the reference {labels.shape}")
         except ValueError as error:
             array, remark = None, f"Contours on black: {error}."
-    counts = np.ones(labels.shape, bool) if first.ignore_label is None else labels != first.ignore_label
     return Case(list(first.classes), array, masks(labels), models, counts, spacing), remark
 
 
@@ -238,10 +246,10 @@ def _contour(ax: Axes, mask: np.ndarray, colour: str, dashes: str) -> None:
     if not mask.any():
         return
     padded = np.pad(mask.astype(float), 1)
-    high, wide = padded.shape
-    x, y = np.arange(wide) - 1, np.arange(high) - 1
-    lines = ax.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.6, linestyles=dashes)
+    y, x = (np.arange(length) - 1 for length in padded.shape)
+    # what ax.contour does, without its colour maps, which take most of the time where there are many classes
+    outline = contour_generator(x, y, padded, line_type="Separate").lines(0.5)
+    lines = LineCollection(outline, colors=[colour], linewidths=1.6, linestyles=dashes)
     # a dark seam, so that light lines are seen on bright tissue, too
     lines.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black", alpha=0.55)])
-    ax.set_xlim(-0.5, wide - 2.5)
-    ax.set_ylim(high - 2.5, -0.5)
+    ax.add_collection(lines, autolim=False)  # the image has set the limits

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nnunet_shapekd import __version__
+from nnunet_shapekd.evaluation.compare import COLUMNS, FILE, differences
 from nnunet_shapekd.evaluation.results import Evaluation, describe, mean_over_classes, read_evaluation
 from nnunet_shapekd.evaluation.tables import NAMES
 from nnunet_shapekd.evaluation.verdict import is_teacher
@@ -33,7 +34,8 @@ def write_report(
 
     Args:
         evaluations: of the models, with the same references, cases and classes.
-        comparison: ``compare_evaluations``'s, or ``None``: side by side, without statistics.
+        comparison: ``compare_evaluations``'s, whose models come first, in its order; ``None``: side by side, without
+            statistics.
         out: a new or empty folder, or one of an earlier report, which is replaced.
         images: folder of CASE_0000 images; by default imagesTr beside a reference folder labelsTr (Ts: likewise).
         runs: model -> fold folder of its training; by default the one around a prediction folder ``validation``.
@@ -46,13 +48,13 @@ def write_report(
             model, or ``out`` holds something else.
         FileNotFoundError: if ``images`` or a run is not there.
     """
-    _check_belong_together(evaluations)
+    evaluations = _in_order(evaluations, comparison)
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"--images {images} is no folder. Give the one that holds the CASE_0000 images.")
     unknown = sorted(set(runs or {}) - {e.name for e in evaluations})
     if unknown:
         raise ValueError(f"--run {unknown[0]}=...: no such model; there are {', '.join(e.name for e in evaluations)}.")
-    with new_folder(out, replaces="index.html") as folder:
+    with new_folder(out, kind="report") as folder:
         trainings = {e.name: read_run(e, (runs or {}).get(e.name)) for e in evaluations}
         (folder / "figures").mkdir()
         content = _content(evaluations, comparison, images, trainings)
@@ -98,23 +100,25 @@ def read_folders(folders: Sequence[Path]) -> tuple[list[Evaluation], dict[str, A
 
     Raises:
         FileNotFoundError: if a folder is neither.
-        ValueError: if two of them are comparisons, or a comparison.json cannot be read.
+        ValueError: if two of them are comparisons, or one is damaged or not of the evaluations in its folder.
     """
     evaluations, comparisons = [], []
     for folder in folders:
-        if (folder / "comparison.json").is_file():
-            try:
-                comparison = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-                models = comparison["models"]
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{folder / 'comparison.json'} is damaged: run shapekd compare again") from None
+        if (folder / FILE).is_file():
+            comparison = _read_comparison(folder / FILE)
+            compared = [read_evaluation(folder / name) for name in comparison["models"]]
+            if (names := [e.name for e in compared]) != comparison["models"]:
+                raise ValueError(
+                    f"{folder / FILE} compares {', '.join(comparison['models'])}, but the evaluations in their folders "
+                    f"are of {', '.join(names)}: run shapekd compare again"
+                )
             comparisons.append(comparison)
-            evaluations += [read_evaluation(folder / name) for name in models]
+            evaluations += compared
         elif (folder / "summary.json").is_file():
             evaluations.append(read_evaluation(folder))
         else:
             raise FileNotFoundError(
-                f"{folder} holds neither summary.json nor comparison.json: give the -o folder of shapekd evaluate or "
+                f"{folder} holds neither summary.json nor {FILE}: give the -o folder of shapekd evaluate or "
                 "of shapekd compare"
             )
     if len(comparisons) > 1:
@@ -122,24 +126,52 @@ def read_folders(folders: Sequence[Path]) -> tuple[list[Evaluation], dict[str, A
     return evaluations, comparisons[0] if comparisons else None
 
 
-def _check_belong_together(evaluations: Sequence[Evaluation]) -> None:
+def _read_comparison(path: Path) -> dict[str, Any]:
+    """A comparison.json that has all a page needs.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    names = ("model", "class", "metric", "note")
+    try:
+        comparison = json.loads(path.read_text(encoding="utf-8"))
+        rows, listed = comparison["rows"], comparison.get("patient_differences", [])
+        texts = [comparison["baseline"], *comparison["models"], *comparison["notes"]]
+        texts += [verdict["text"] for verdict in comparison["verdicts"]]
+        texts += [row[key] for row in rows for key in names]
+        texts += [entry[key] for entry in listed for key in ("model", "class", "metric", "patient")]
+        numbers = [comparison["confidence"], *(entry["difference"] for entry in listed)]
+        numbers += [row[key] for row in rows for key in COLUMNS if key not in names and row[key] is not None]
+        whole = isinstance(comparison["models"], list) and comparison["baseline"] in comparison["models"]
+        whole &= all(isinstance(text, str) for text in texts) and all(isinstance(n, (int, float)) for n in numbers)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged, or of another version: run `shapekd compare` again")
+    return comparison
+
+
+def _in_order(evaluations: Sequence[Evaluation], comparison: Mapping[str, Any] | None) -> list[Evaluation]:
+    """The models of the comparison in its order, then the others.
+
+    Raises:
+        ValueError: if the evaluations do not belong together.
+    """
     if not evaluations:
         raise ValueError("no evaluation is given: give the -o folder of shapekd evaluate or of shapekd compare")
-    first, problems = evaluations[0], []
     names = [e.name for e in evaluations]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"{names.count(name)} models are called {name}: evaluate with another --name")
-    for other in evaluations[1:]:
-        for what in ("reference", "classes", "ignore_label", "left_out", "distance_unit", "size_unit", "tolerance"):
-            ours, theirs = getattr(first, what), getattr(other, what)
-            if ours != theirs or (what == "classes" and list(ours) != list(theirs)):
-                problems.append(f"{what.replace('_', ' ')} of {first.name}: {ours}; of {other.name}: {theirs}")
-        ours, theirs = ({row["case"] for row in e.rows} for e in (first, other))
-        for missing, of, in_ in ((ours - theirs, other, first), (theirs - ours, first, other)):
-            if missing:
-                problems.append(f"cases of {in_.name} that {of.name} lacks: {', '.join(sorted(missing))}")
+    compared = list(comparison["models"]) if comparison else []
+    if lacking := [name for name in compared if name not in names]:
+        raise ValueError(f"of the comparison's models {', '.join(lacking)} is missing; there are {', '.join(names)}")
+    problems = [
+        f"{names.count(name)} models are called {name}: evaluate with another --name"
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+    problems += [line for other in evaluations[1:] for line in differences(evaluations[0], other)]
     if problems:
         raise ValueError("these evaluations do not belong on one page:\n  " + "\n  ".join(problems))
+    return sorted(evaluations, key=lambda e: compared.index(e.name) if e.name in compared else len(compared))
 
 
 def _content(
@@ -150,6 +182,9 @@ def _content(
 ) -> dict[str, Any]:
     """All the template needs, and "pictures", which become files."""
     first = evaluations[0]
+    teachers = [e.name for e in evaluations if trainings[e.name].is_teacher or is_teacher(e)]
+    # a teacher's cases say nothing, unless there is nothing else
+    chosen_by = ([e.name for e in evaluations if e.name not in teachers] or [e.name for e in evaluations])[-1]
     content: dict[str, Any] = {
         "evaluations": evaluations,
         "models": [e.name for e in evaluations],
@@ -158,24 +193,22 @@ def _content(
         "n_patients": len({row["patient"] for row in first.rows}),
         "comparison": comparison,
         "summaries": [_summary(e) for e in evaluations],
-        "teachers": [e.name for e in evaluations if trainings[e.name].is_teacher or is_teacher(e)],
+        "teachers": teachers,
+        "chosen_by": chosen_by,
         "metrics": [tables.metrics_table(e) for e in evaluations],
         "empty": tables.empty_table(evaluations),
         "empty_rule": tables.EMPTY_RULE,
         "plausibility": tables.plausibility_table(evaluations),
         "comparison_tables": tables.comparison_tables(comparison, first) if comparison else {},
         "without_statistics": [e.name for e in evaluations if comparison and e.name not in comparison["models"]],
-        "distributions": pictures.distributions(evaluations),
+        "distributions": pictures.distributions(evaluations, chosen_by),
         "runs": [(e.name, trainings[e.name]) for e in evaluations],
         "curves": pictures.curves(trainings),
         "provenance": [(provenance_table(e, trainings[e.name]), trainings[e.name].remark) for e in evaluations],
         "versions": _versions(),
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    # a teacher's cases say nothing, unless there is nothing else
-    chosen_by = [name for name in content["models"] if name not in content["teachers"]] or content["models"]
-    content["chosen_by"] = chosen_by[-1]
-    content["images_remark"], content["cases"] = pictures.cases(evaluations, chosen_by[-1], images)
+    content["images_remark"], content["cases"] = pictures.cases(evaluations, chosen_by, images)
     content["cardiac"], content["cardiac_tables"], content["cardiac_remark"] = pictures.cardiac_indices(evaluations)
     drawn = [*content["distributions"], content["cardiac"], content["curves"], *(p for _, p, _ in content["cases"])]
     content["pictures"] = [picture for picture in drawn if picture is not None]

@@ -11,13 +11,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nnunet_shapekd.evaluation import cardiac
-from nnunet_shapekd.evaluation.results import Evaluation, mean_over_classes
+from nnunet_shapekd.evaluation.results import HIGHER_IS_BETTER, Evaluation, describe, mean_over_classes
 from nnunet_shapekd.report import figures, overlays, tables
 from nnunet_shapekd.report.curves import training_curves
 from nnunet_shapekd.report.runs import Run
 
 #: metrics whose distributions are drawn
 DRAWN = ("dice", "hd95", "nsd", "assd")
+#: classes in one picture of distributions, at most
+MOST_CLASSES = 12
 
 
 @dataclass(frozen=True)
@@ -41,27 +43,40 @@ def _picture(file: str, figure: Figure, alt: str, caption: str) -> Picture:
     return Picture(file, alt, caption, data, round(pixels * 96 / figures.DPI))
 
 
-def distributions(evaluations: Sequence[Evaluation]) -> list[Picture]:
-    """A picture of each metric of ``DRAWN``."""
+def distributions(evaluations: Sequence[Evaluation], chosen_by: str) -> list[Picture]:
+    """A picture of each metric of ``DRAWN``; of many classes, those in which the model ``chosen_by`` is worst."""
     pictures = []
     empty = {e.name: tables.per_class(e, "empty") for e in evaluations}
     marked = {
         name: {model: {case for case, which in of[name].items() if which} for model, of in empty.items()}
         for name in evaluations[0].classes
     }
+    styles = figures.class_styles(list(evaluations[0].classes))
     for metric in DRAWN:
         of_model = {e.name: tables.per_class(e, metric) for e in evaluations}
+        drawn = _worst_classes(of_model[chosen_by], metric)
         values = {
             name: {
                 model: {case: tables.scaled(metric, value) for case, value in of[name].items()}
                 for model, of in of_model.items()
             }
-            for name in evaluations[0].classes
+            for name in drawn
         }
-        label = tables.metric_label(evaluations[0], metric)
+        label = caption = tables.metric_label(evaluations[0], metric)
+        if len(drawn) < len(styles):
+            end = "lowest" if HIGHER_IS_BETTER[metric] else "highest"
+            caption += f": the {len(drawn)} of {len(styles)} classes with the {end} mean of {chosen_by}"
         alt = f"{label} of every case, a strip per class and model; medians are in the tables above."
-        pictures.append(_picture(f"{metric}.png", figures.distributions(values, label, marked), alt, label))
+        pictures.append(_picture(f"{metric}.png", figures.distributions(values, label, styles, marked), alt, caption))
     return pictures
+
+
+def _worst_classes(values: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
+    """At most ``MOST_CLASSES`` of the classes, in their own order: those of the worst mean, undefined ones last."""
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    means = {name: describe(list(of_case.values()))["mean"] for name, of_case in values.items()}
+    worst = sorted(means, key=lambda name: math.inf if means[name] is None else sign * means[name])[:MOST_CLASSES]
+    return [name for name in values if name in worst]
 
 
 def image_index(folder: Path) -> dict[str, Path]:

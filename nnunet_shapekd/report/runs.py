@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nnunet_shapekd.report.tables import Cell, Table, text
 
 if TYPE_CHECKING:
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
 
 #: the first that is there speaks for the run
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+CURVES = ("train_losses", "val_losses", "distillation_losses", "mean_fg_dice", "ema_fg_dice")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training; ``remark`` says why there is nothing else."""
+    """A training; ``remark`` says what is missing, and why."""
 
     log: Mapping[str, Sequence[float]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -74,13 +77,28 @@ def read_run(evaluation: Evaluation, folder: Path | None = None) -> Run:
     try:
         provenance = provenance_of(path)
         logging = read_checkpoint(path).get("logging")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         if folder:
             raise
         return Run(remark=f"Not known: {error}")
-    keys = ("train_losses", "val_losses", "distillation_losses", "mean_fg_dice", "ema_fg_dice")
-    log = {k: [float(v) for v in logging[k]] for k in keys if k in logging} if isinstance(logging, Mapping) else {}
-    return Run(log, provenance)
+    log, remark = _curves(logging)
+    return Run(log, provenance, remark)
+
+
+def _curves(logging: Any) -> tuple[dict[str, list[float]], str]:
+    """Those of a checkpoint's curves that are numbers, and what is to be said about the rest ("" if nothing)."""
+    if not isinstance(logging, Mapping):
+        return {}, "No curves: the checkpoint holds no log."
+    curves, odd = {}, []
+    for key in CURVES:
+        if key not in logging:
+            continue
+        values = logging[key]
+        if isinstance(values, (list, tuple)) and all(isinstance(value, (float, int, np.number)) for value in values):
+            curves[key] = [float(value) for value in values]
+        else:
+            odd.append(key)
+    return curves, f"Curves left out, as they are no lists of numbers: {', '.join(odd)}." if odd else ""
 
 
 def provenance_table(evaluation: Evaluation, run: Run) -> Table:
@@ -98,9 +116,9 @@ def provenance_table(evaluation: Evaluation, run: Run) -> Table:
 
 
 def _label(name: str) -> str:
-    return {"role": "role in the distillation", "file": "checkpoint"}.get(
-        name, str(name).replace("_", " ").replace("sha256", "SHA-256")
-    )
+    from nnunet_shapekd.info import _label as label  # imports torch, as whoever has a provenance has done already
+
+    return {"role": "role in the distillation", "file": "checkpoint"}.get(name, label(name))
 
 
 def _fact(name: str, value: Any) -> Cell:

@@ -156,7 +156,7 @@ def _total(counts: Iterable[float]) -> Cell:
 
 def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> dict[str, tuple[Table, Table | None]]:
     """Metric -> the comparison's rows of it, and the patients' differences where they are listed."""
-    confidence = f"{100 * comparison.get('confidence', 0.95):g} %"
+    confidence = f"{100 * comparison['confidence']:g} %"
     columns = [
         "model",
         "class",
@@ -177,7 +177,7 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
             if row["metric"] != metric:
                 continue
             mean, of_model, difference, low, high = (
-                scaled(metric, row.get(key)) for key in ("baseline_mean", "model_mean", "difference", "low", "high")
+                scaled(metric, row[key]) for key in ("baseline_mean", "model_mean", "difference", "low", "high")
             )
             places = digits(metric)
             interval = (
@@ -193,11 +193,11 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
                     number(of_model, places),
                     number(difference, 2, signed=True),
                     Cell(interval, _finite(low)),
-                    _p(row.get("p")),
-                    _p(row.get("p_holm")),
+                    _p(row["p"]),
+                    _p(row["p_holm"]),
                     Cell(f"{shown(row['wins'])} – {shown(row['ties'])} – {shown(row['losses'])}", _finite(row["wins"])),
                     Cell(f"{shown(row['n_patients'])} ({shown(row['n_cases'])})", _finite(row["n_patients"])),
-                    text(row.get("note") or ""),
+                    text(row["note"]),
                 ]
             )
         if rows:
