@@ -55,6 +55,7 @@ setup(
         "batchgenerators>=0.25.1",
         "acvl-utils>=0.2.6",
         "matplotlib>=3.8.4",
+        "contourpy>=1.2",
         "pillow>=10.1",
         "tqdm>=4.66.1",
         "jinja2>=3.1.3",

@@ -77,12 +77,12 @@ def lines(provenance: Mapping[str, Any], cases: bool = False) -> Iterator[str]:
         if value is None:
             continue
         if isinstance(value, Mapping):
-            yield f"{_label(key)}:"
+            yield f"{label(key)}:"
             for name, entry in value.items():
                 # settings keep the names by which they are set
-                yield _line(f"  {name if key == 'settings' else _label(name)}", entry, cases)
+                yield _line(f"  {name if key == 'settings' else label(name)}", entry, cases)
         else:
-            yield _line(_label(key), value, cases)
+            yield _line(label(key), value, cases)
 
 
 def run(path: str, as_json: bool, cases: bool) -> int:
@@ -100,16 +100,17 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
+    """A recorded name for a reader."""
     return str(name).replace("_", " ").replace("sha256", "SHA-256")
 
 
-def _line(label: str, value: Any, cases: bool) -> str:
+def _line(name: str, value: Any, cases: bool) -> str:
     text = str(value)
     if isinstance(value, (list, tuple)):
         text = " ".join(map(str, value)) if cases else f"{len(value)} (--cases names them)"
     # what a foreign file holds must not control the terminal
-    return "".join(c if c.isprintable() else "?" for c in f"{label + ':':<19} {text}")
+    return "".join(c if c.isprintable() else "?" for c in f"{name + ':':<19} {text}")
 
 
 def _folder_message(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""A model on data it was not trained on: other datasets, and images made worse step by step."""
+"""A model on datasets it was not trained on."""

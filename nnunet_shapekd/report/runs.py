@@ -116,7 +116,7 @@ def provenance_table(evaluation: Evaluation, run: Run) -> Table:
 
 
 def _label(name: str) -> str:
-    from nnunet_shapekd.info import _label as label  # imports torch, as whoever has a provenance has done already
+    from nnunet_shapekd.info import label  # imports torch, as whoever has a provenance has done already
 
     return {"role": "role in the distillation", "file": "checkpoint"}.get(name, label(name))
 
