@@ -545,7 +545,7 @@ def test_a_run_that_fails_while_writing_leaves_nothing(
         patch.setattr(common, "write_json", disk_full)
         arguments = [str(folder) for folder in folders]
         assert main([*arguments, "-d", "7", "--name", "Test", "--labels", "polyp:255", "--processes", "1"]) == 1
-    assert not any(raw.iterdir())
+    assert not raw.exists()
     convert(folders)
     with pytest.raises(ConversionError, match="exists already"):
         convert(folders)
