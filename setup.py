@@ -50,7 +50,7 @@ setup(
         "torch>=2.6",
         "numpy>=1.26.4",
         "scipy>=1.11.4",
-        "SimpleITK>=2.3.1",
+        "SimpleITK>=2.4",
         "nibabel>=5.2.1",
         "batchgenerators>=0.25.1",
         "acvl-utils>=0.2.6",
