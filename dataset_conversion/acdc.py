@@ -337,24 +337,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts as the parsed arguments say; returns the exit status."""
-    try:
-        convert_acdc(
-            args.root,
-            args.dataset_id,
-            args.name,
-            train=args.train,
-            val=args.val,
-            test=args.test,
-            seed=args.seed,
-            processes=args.processes,
-        )
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; no dataset was written.", file=sys.stderr)
-        return 130
-    return 0
+    own = {key: getattr(args, key) for key in ("train", "val", "test", "seed", "processes")}
+    return common.run_conversion(lambda: convert_acdc(args.root, args.dataset_id, args.name, **own))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

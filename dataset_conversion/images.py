@@ -354,15 +354,7 @@ def run(args: argparse.Namespace) -> int:
     """Converts as the parsed arguments say; returns the exit status."""
     known = inspect.signature(convert_images).parameters
     given = {key: value for key, value in vars(args).items() if key in known}
-    try:
-        convert_images(**given)
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; no dataset was written.", file=sys.stderr)
-        return 130
-    return 0
+    return common.run_conversion(lambda: convert_images(**given))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
