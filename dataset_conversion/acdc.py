@@ -18,7 +18,6 @@ from pathlib import Path
 from nnunet_shapekd.dataset_conversion import common
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
 from nnunet_shapekd.output import new_folder
-from nnunet_shapekd.parallel import default_processes
 
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 COLUMNS = ["patient", "subset", "group", "ed_frame", "es_frame", "n_frames", "height_cm", "weight_kg", "source_folder"]
@@ -233,15 +232,7 @@ def convert_acdc(
         ConversionError: listing all problems found; nothing was written.
     """
     root = Path(root)
-    raw = common.environment_folder("nnUNet_raw", raw_folder)
-    preprocessed = common.environment_folder("nnUNet_preprocessed", preprocessed_folder)
-    results = common.environment_folder("nnUNet_results", None)
-    dataset = common.dataset_folder_name(dataset_id, name, raw, (preprocessed, results))
-    processes = default_processes() if processes is None else processes
-    if processes < 1:
-        raise ConversionError(f"--processes: expected 1 or more, got {processes}")
-    if not 0 <= seed < 2**32:
-        raise ConversionError(f"--seed: expected 0 to {2**32 - 1}, got {seed}")
+    target = common.check_target(dataset_id, name, seed, processes, raw_folder, preprocessed_folder)
     if (train is None) != (val is None) or (test is not None and train is None):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
 
@@ -257,20 +248,20 @@ def convert_acdc(
         splits = make_splits(patients, lists, seed) if not list_problems else []
     except ConversionError as error:
         problems += error.problems
-    if preprocessed is not None and not problems:
-        problems += common.splits_problems(splits, preprocessed / dataset / "splits_final.json")
+    if target.other_splits is not None and not problems:
+        problems += common.splits_problems(splits, target.other_splits)
     cases = [case for patient in patients for case in patient.cases]
-    problems += common.check_cases(cases, max(LABELS.values()), processes)
+    problems += common.check_cases(cases, max(LABELS.values()), target.processes)
     if problems:
         raise ConversionError(problems)
 
-    with new_folder(raw / dataset) as folder:
-        common.write_cases(folder, cases, processes)
+    with new_folder(target.folder) as folder:
+        common.write_cases(folder, cases, target.processes)
         common.write_json(folder / "dataset.json", _dataset_json(name, sum(case.subset == "Tr" for case in cases)))
         common.write_json(folder / "splits_final.json", splits)
         _write_patients(folder / "patients.csv", patients, root)
-    _print_summary(raw / dataset, dataset_id, patients, len(splits), len(by_number) - len(patients))
-    return raw / dataset
+    _print_summary(target.folder, dataset_id, patients, len(splits), len(by_number) - len(patients))
+    return target.folder
 
 
 def _listed(by_number: dict[int, Patient], lists: dict[str, list[int]]) -> list[Patient]:
