@@ -2,7 +2,9 @@
 
     python scripts/small_plans.py -d 27 --name smallPlans --patch 144 144 --batch 8 --features 16 32 64 128 192
 
-Train with ``-p smallPlans``. The preprocessed data stay nnU-Net's own; only patch, batch and network shrink.
+Train with ``-p smallPlans``. The preprocessed data stay nnU-Net's own; only patch, batch and network shrink. With
+``--spacing 4 4`` the images are made smaller, too (pixels of the images' unit, rows and columns), and then want
+``nnUNetv2_preprocess -d 27 -plans_name smallPlans -c 2d``.
 """
 
 import argparse
@@ -18,6 +20,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs=2, required=True, help="patch size")
     parser.add_argument("--batch", type=int, required=True, help="batch size")
     parser.add_argument("--features", type=int, nargs="+", required=True, help="feature maps of each stage")
+    parser.add_argument("--spacing", type=float, nargs=2, help="resample to this spacing")
     args = parser.parse_args()
 
     preprocessed = os.environ.get("nnUNet_preprocessed")
@@ -31,6 +34,9 @@ def main() -> None:
     configuration = plans["configurations"]["2d"]
     configuration["patch_size"] = args.patch
     configuration["batch_size"] = args.batch
+    if args.spacing:
+        configuration["spacing"] = args.spacing
+        configuration["data_identifier"] = f"{args.name}_2d"
     network = configuration["architecture"]["arch_kwargs"]
     n_stages = len(args.features)
     if n_stages > network["n_stages"]:

@@ -1,0 +1,107 @@
+"""The table of ``five_tasks.sh``: seeds are averaged within a patient, then patients are resampled.
+
+    python scripts/experiments/five_tasks_table.py OUT --seeds 0 1 --csv docs/tasks/results.csv
+
+Prints rows for docs/tasks/README.md and writes every value they rest on. Seeds are replicates: they are never counted
+as patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_shapekd.evaluation.results import Evaluation, read_evaluation
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval, patient_means
+
+MODELS = ("stock", "student")
+#: frames of few sequences, whose independence nobody vouches for: no interval
+DEPENDENT = {"Dataset064_ColonDB"}
+
+
+def values(evaluation: Evaluation, column: str) -> dict[tuple[str, str], float]:
+    """(case, class) -> value, where it is defined."""
+    found = {(row["case"], row["class"]): row[column] for row in evaluation.rows}
+    return {key: value for key, value in found.items() if not math.isnan(value)}
+
+
+def of_patients(evaluation: Evaluation, column: str, keys: set[tuple[str, str]]) -> np.ndarray:
+    """(patients,): the mean over classes, then over a patient's cases."""
+    found, whose = values(evaluation, column), {row["case"]: row["patient"] for row in evaluation.rows}
+    cases = sorted({case for case, _ in keys})
+    means = [np.mean([found[key] for key in sorted(keys) if key[0] == case]) for case in cases]
+    return patient_means(np.array(means), [whose[case] for case in cases])[1]
+
+
+def share(evaluation: Evaluation) -> float:
+    """Predicted / true size, all classes and cases together."""
+    return sum(r["prediction_size"] for r in evaluation.rows) / sum(r["reference_size"] for r in evaluation.rows)
+
+
+def cell(numbers: np.ndarray, factor: float = 100, sign: str = "") -> str:
+    """The numbers of all seeds, with their mean in front where there are several."""
+    each = ", ".join(f"{factor * number:{sign}.1f}" for number in numbers)
+    return each if len(numbers) == 1 else f"{factor * np.mean(numbers):{sign}.1f} ({each})"
+
+
+def row(task: str, dataset: str, judged: list[dict[str, Evaluation]]) -> str:
+    """One line of the table; ``judged`` has an evaluation a model for each seed."""
+    everything = [evaluation for of_seed in judged for evaluation in of_seed.values()]
+    keys = set.intersection(*(set(values(evaluation, "dice")) for evaluation in everything))
+    dice = {m: np.stack([of_patients(s[m], "dice", keys) for s in judged]) for m in MODELS}
+    hd95 = {m: np.stack([of_patients(s[m], "hd95", keys) for s in judged]) for m in MODELS}
+    differences = dice["student"] - dice["stock"]  # (seeds, patients)
+    interval = "–"
+    if differences.shape[1] >= MIN_PATIENTS and dataset not in DEPENDENT:
+        low, high = bootstrap_interval(differences.mean(axis=0))
+        interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+    unit = everything[0].distance_unit
+    return " | ".join(
+        (
+            f"| {task}",
+            dataset.split("_")[1],
+            f"{len({case for case, _ in keys})} ({differences.shape[1]})",
+            cell(dice["stock"].mean(axis=1)),
+            cell(dice["student"].mean(axis=1)),
+            cell(differences.mean(axis=1), sign="+"),
+            interval,
+            " → ".join(cell(hd95[m].mean(axis=1), 1) for m in MODELS) + f" {unit}",
+            " → ".join(f"{np.mean([share(s[m]) for s in judged]):.2f}" for m in MODELS) + " |",
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="OUT of five_tasks.sh")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--csv", type=Path, required=True, help="every value, to write")
+    args = parser.parse_args()
+
+    first = args.out / "judged" / f"seed{args.seeds[0]}"
+    with args.csv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("task", "dataset", "seed", "model", "case", "patient", "class", "metric", "unit", "value"))
+        for folder in sorted(first.glob("*/Dataset*")):
+            task, dataset = folder.parts[-2:]
+            judged = []
+            for seed in args.seeds:
+                of_seed = args.out / "judged" / f"seed{seed}" / task / dataset
+                judged.append({model: read_evaluation(of_seed / model) for model in MODELS})
+                for model, evaluation in judged[-1].items():
+                    units = {"dice": "1", "hd95": evaluation.distance_unit}
+                    units |= dict.fromkeys(("reference_size", "prediction_size"), evaluation.size_unit)
+                    for found in evaluation.rows:
+                        for metric, unit in units.items():
+                            value = "" if math.isnan(found[metric]) else f"{found[metric]:.5g}"
+                            whose = (found["case"], found["patient"], found["class"])
+                            writer.writerow((task, dataset, seed, model, *whose, metric, unit, value))
+            print(row(task, dataset, judged))
+
+
+if __name__ == "__main__":
+    main()
