@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,13 +47,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Checked:
-    """What reading a case showed: its problems; Pillow's mode, width and height; whether the mask is empty or soft."""
+    """What reading a case showed: its problems; Pillow's mode, width and height; whether the mask is empty or soft; a
+    digest of the image's pixels."""
 
     problems: tuple[str, ...]
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     empty: bool = False
     soft: bool = False
+    pixels: str = ""
 
 
 def image_files(folder: Path, argument: str) -> dict[str, list[Path]]:
@@ -218,7 +221,8 @@ def check_case(case: ImageCase, reading: Reading) -> Checked:
     if empty and reading.empty == "refuse":
         reason = f" (nothing reaches the threshold {reading.threshold})" if reading.threshold is not None else ""
         problems = (f"{case.masks[0][0]}: mask is empty{reason}; correct it, or give --empty keep or leave-out",)
-    return Checked(problems, image.mode, image.size, empty, soft)
+    pixels = hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
+    return Checked(problems, image.mode, image.size, empty, soft, pixels)
 
 
 def write_case(case: ImageCase, folder: Path, reading: Reading) -> None:
@@ -314,6 +318,41 @@ def with_groups(
         if subset_of.setdefault(case.group, case.subset) != case.subset:
             problems.append(f"{case.image}: its group {case.group} has training and test images; move it to one side")
     return grouped, problems
+
+
+def with_twins_together(
+    cases: Sequence[ImageCase], checked: Sequence[Checked], side: Callable[[ImageCase], str]
+) -> tuple[list[ImageCase], list[tuple[ImageCase, ImageCase]], list[str]]:
+    """Cases in which images of the same pixels are of one group; the pairs of such images; problems.
+
+    Args:
+        cases: with their groups.
+        checked: what reading each of them showed.
+        side: what a case is for, where that is settled ("Ts"; "train" or "val" of an official split): twins on two
+            sides are a problem.
+    """
+    first: dict[str, ImageCase] = {}
+    joined: dict[str, str] = {}  # group -> the group it has become part of
+    pairs, problems = [], []
+
+    def final(group: str) -> str:
+        while group in joined:
+            group = joined[group]
+        return group
+
+    for case, seen in zip(cases, checked, strict=True):
+        twin = first.setdefault(seen.pixels, case) if seen.pixels else case
+        if twin is case:
+            continue
+        pairs.append((twin, case))
+        if side(twin) != side(case):
+            problems.append(
+                f"{case.image}: has the same pixels as {twin.image}, and one is to judge what is trained on the other; "
+                f"leave one out with --exclude {case.name} or {twin.name}"
+            )
+        elif final(twin.group) != final(case.group):
+            joined[final(case.group)] = final(twin.group)
+    return [replace(case, group=final(case.group)) for case in cases], pairs, problems
 
 
 def by_regex(pattern: str, argument: str) -> Callable[[str], str]:

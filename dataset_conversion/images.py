@@ -4,8 +4,9 @@ An image becomes one PNG as nnU-Net's NaturalImage2DIO (nnunetv2 2.8.1) wants it
 G, B, or grey with one channel; what is such a PNG already is copied byte for byte. Masks become 8-bit PNGs of class
 indices. What is done about the usual trouble: alpha channels are dropped; several masks of an image are merged;
 lossy and antialiased masks of one class count from --threshold on, those of several classes are refused; images of
-more than 8 bits a channel, images turned by EXIF (see --exif), pairs of different size, images without mask, masks
-without image, empty masks (see --empty), several files of one name and files cut short are refused, all at once.
+the same pixels are kept in one fold; images of more than 8 bits a channel, images turned by EXIF (see --exif), pairs
+of different size, images without mask, masks without image, empty masks (see --empty), several files of one name and
+files cut short are refused, all at once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nnunet_shapekd.dataset_conversion.image_cases import (
     find_plain_cases,
     find_preset_cases,
     with_groups,
+    with_twins_together,
     without,
     write_case,
 )
@@ -179,10 +181,16 @@ def convert_images(
     problems += [problem for seen in checked for problem in seen.problems] + _channel_problems(cases, checked)
     left_out = sum(seen.empty for seen in checked) if reading.empty == "leave-out" else 0
     kept = [(case, seen) for case, seen in zip(cases, checked, strict=True) if not (left_out and seen.empty)]
-    cases = [case for case, _ in kept]
+    part = known.part if known and not group else None
+    cases, twins, twin_problems = with_twins_together(
+        [case for case, _ in kept],
+        [seen for _, seen in kept],
+        lambda case: part(case.key) if part else case.subset,
+    )
+    problems += twin_problems
+    kept = list(zip(cases, (seen for _, seen in kept), strict=True))
     splits: list[dict] = []
     try:
-        part = known.part if known and not group else None
         splits = make_splits(cases, part, seed, folds) if not problems else []
         if preprocessed is not None and splits:
             problems += common.splits_problems(splits, preprocessed / dataset / "splits_final.json")
@@ -211,7 +219,7 @@ def convert_images(
         common.write_json(folder / "dataset.json", content)
         common.write_json(folder / "splits_final.json", splits)
         _write_csv(folder / "cases.csv", kept)
-    _print_summary(raw / dataset, dataset_id, kept, len(splits), reading, left_out, bool(find_group), known)
+    _print_summary(raw / dataset, dataset_id, kept, len(splits), reading, left_out, twins, bool(find_group), known)
     return raw / dataset
 
 
@@ -282,6 +290,7 @@ def _print_summary(
     n_folds: int,
     reading: Reading,
     left_out: int,
+    twins: Sequence[tuple[ImageCase, ImageCase]],
     grouped: bool,
     known: Preset | None,
 ) -> None:
@@ -292,6 +301,9 @@ def _print_summary(
         print(f"{left_out} images with empty masks were left out (--empty leave-out).")
     if n_soft:
         print(f"{n_soft} masks have values between black and white: {reading.threshold} and more counts (--threshold).")
+    if twins:
+        some = ", ".join(f"{one.name} = {other.name}" for one, other in twins[:3]) + ", ..." * (len(twins) > 3)
+        print(f"{len(twins)} images have the pixels of another ({some}): they are in one fold, and one unit in tests.")
     of_groups = f" of {n_groups} groups" if grouped else ""
     print(
         f"Wrote {folder}: {n_cases['Tr']} training cases{of_groups}, {n_cases['Ts']} test cases, "

@@ -113,8 +113,8 @@ def test_all_endings_are_read_in_either_case(ending: str, folders: tuple[Path, P
 
 
 def test_grey_images_have_one_channel(folders: tuple[Path, Path], raw: Path) -> None:
-    for path in folders[0].iterdir():
-        save(path, photo(1, channels=1))
+    for number, path in enumerate(folders[0].iterdir()):
+        save(path, photo(number, channels=1))
     folder = convert(folders)
     assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {"0": "grey"}
     assert image_of(folder).ndim == 2
@@ -346,6 +346,37 @@ def test_groups_are_never_on_both_sides_of_a_fold(
         "image": "p1_a.png", "masks": "p1_a.png",
     }  # fmt: skip
     assert "6 training cases of 3 groups, 0 test cases, 3 folds" in capsys.readouterr().out
+
+
+def test_images_of_the_same_pixels_are_in_one_fold_and_named(
+    folders: tuple[Path, Path], raw: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for number in range(1, 5):  # p1_a again, as other files
+        save(folders[0] / f"copy{number}.{'png' if number % 2 else 'tif'}", photo(0))
+        save(folders[1] / f"copy{number}.png", square(start=2))
+    folder = convert(folders, folds=3)
+    alike = {"p1_a", *(f"copy{number}" for number in range(1, 5))}
+    for split in json.loads((folder / "splits_final.json").read_text()):
+        assert alike <= set(split["train"]) or alike <= set(split["val"])
+    assert "4 images have the pixels of another (copy1 = copy2, copy1 = copy3, copy1 = copy4, ...)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_images_of_the_same_pixels_join_the_groups_they_are_in(folders: tuple[Path, Path], raw: Path) -> None:
+    save(folders[0] / "p3_a.png", photo(0))  # p1_a's pixels: patients 1 and 3 are one now
+    folder = convert(folders, group="(p.)_", folds=2)
+    for split in json.loads((folder / "splits_final.json").read_text()):
+        assert {"p2_a", "p2_b"} in (set(split["train"]), set(split["val"]))
+
+
+def test_a_training_image_under_another_name_is_no_test_image(
+    folders: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    save(tmp_path / "more" / "new.png", photo(2))
+    problems = problems_of(folders, raw, test_images=tmp_path / "more", folds=2)
+    assert len(problems) == 1 and "same pixels" in problems[0] and "--exclude new or p2_a" in problems[0]
+    convert(folders, test_images=tmp_path / "more", folds=2, exclude=["p2_a"])
 
 
 def test_the_group_may_be_a_named_or_the_first_group_of_the_expression() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def photo(path: Path, size: tuple[int, int] = (8, 6)) -> None:
+    """Pixels that no other path has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)).save(path)
+    pixels = np.random.RandomState(zlib.crc32(str(path).encode())).randint(0, 256, (size[1], size[0], 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 def mask(
