@@ -48,10 +48,15 @@ def cell(numbers: np.ndarray, factor: float = 100, sign: str = "") -> str:
     return each if len(numbers) == 1 else f"{factor * np.mean(numbers):{sign}.1f} ({each})"
 
 
+def shared(judged: list[dict[str, Evaluation]]) -> tuple[set[tuple[str, str]], int]:
+    """(case, class) that all runs have a Dice for, and how many others there are: structures that some run invented."""
+    of_runs = [set(values(evaluation, "dice")) for of_seed in judged for evaluation in of_seed.values()]
+    return set.intersection(*of_runs), len(set.union(*of_runs) - set.intersection(*of_runs))
+
+
 def row(task: str, dataset: str, judged: list[dict[str, Evaluation]]) -> str:
     """One line of the table; ``judged`` has an evaluation a model for each seed."""
-    everything = [evaluation for of_seed in judged for evaluation in of_seed.values()]
-    keys = set.intersection(*(set(values(evaluation, "dice")) for evaluation in everything))
+    keys, _ = shared(judged)
     dice = {m: np.stack([of_patients(s[m], "dice", keys) for s in judged]) for m in MODELS}
     hd95 = {m: np.stack([of_patients(s[m], "hd95", keys) for s in judged]) for m in MODELS}
     differences = dice["student"] - dice["stock"]  # (seeds, patients)
@@ -59,7 +64,7 @@ def row(task: str, dataset: str, judged: list[dict[str, Evaluation]]) -> str:
     if differences.shape[1] >= MIN_PATIENTS and dataset not in DEPENDENT:
         low, high = bootstrap_interval(differences.mean(axis=0))
         interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
-    unit = everything[0].distance_unit
+    unit = judged[0]["stock"].distance_unit
     return " | ".join(
         (
             f"| {task}",
@@ -101,6 +106,8 @@ def main() -> None:
                             whose = (found["case"], found["patient"], found["class"])
                             writer.writerow((task, dataset, seed, model, *whose, metric, unit, value))
             print(row(task, dataset, judged))
+            if invented := shared(judged)[1]:
+                print(f"{dataset}: without {invented} structures that are not there and that some run predicted")
 
 
 if __name__ == "__main__":

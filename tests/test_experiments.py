@@ -1,0 +1,133 @@
+"""The scripts of the experiments: smaller plans, trainers in pairs by seed, and the table over seeds."""
+
+import csv
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from nnunet_shapekd.evaluation.results import COLUMNS, Evaluation, write_evaluation
+
+NETWORK = {
+    "n_stages": 6,
+    "features_per_stage": [32, 64, 128, 256, 512, 512],
+    "kernel_sizes": [[3, 3]] * 6,
+    "strides": [[1, 1]] + [[2, 2]] * 5,
+    "n_conv_per_stage": [2] * 6,
+    "n_conv_per_stage_decoder": [2] * 5,
+}
+
+
+def load(path: str):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "scripts" / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def small_plans(monkeypatch, folder: Path, *arguments: str) -> dict:
+    """Writes plans as nnU-Net does, makes them smaller, and returns the 2d configuration."""
+    configuration = {"data_identifier": "nnUNetPlans_2d", "spacing": [1.0, 1.0], "patch_size": [512, 512]}
+    configuration |= {"batch_size": 12, "architecture": {"arch_kwargs": NETWORK}}
+    dataset = folder / "Dataset027_Test"
+    dataset.mkdir()
+    (dataset / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": configuration}}))
+    monkeypatch.setenv("nnUNet_preprocessed", str(folder))
+    monkeypatch.setattr(sys, "argv", ["small_plans.py", "-d", "27", "--name", "smallPlans", *arguments])
+    load("small_plans.py").main()
+    plans = json.loads((dataset / "smallPlans.json").read_text())
+    assert plans["plans_name"] == "smallPlans"
+    return plans["configurations"]["2d"]
+
+
+SIZES = ("--patch", "64", "64", "--batch", "4", "--features", "8", "16", "32")
+
+
+def test_small_plans_shrink_patch_batch_and_network_and_keep_the_data(monkeypatch, tmp_path):
+    configuration = small_plans(monkeypatch, tmp_path, *SIZES)
+    network = configuration["architecture"]["arch_kwargs"]
+    assert (configuration["patch_size"], configuration["batch_size"]) == ([64, 64], 4)
+    assert network["features_per_stage"] == [8, 16, 32] and len(network["strides"]) == network["n_stages"] == 3
+    assert len(network["n_conv_per_stage_decoder"]) == 2
+    assert (configuration["data_identifier"], configuration["spacing"]) == ("nnUNetPlans_2d", [1.0, 1.0])
+
+
+def test_another_spacing_has_preprocessed_data_of_its_own(monkeypatch, tmp_path):
+    configuration = small_plans(monkeypatch, tmp_path, *SIZES, "--spacing", "4", "3.2")
+    assert (configuration["data_identifier"], configuration["spacing"]) == ("smallPlans_2d", [4.0, 3.2])
+
+
+def test_seeded_trainers_draw_the_same_numbers_in_the_same_epoch(monkeypatch):
+    monkeypatch.setenv("EXPERIMENT_SEED", "3")
+    seeded = load("experiments/trainers/seeded.py")
+
+    def drawn(trainer_class: type, epoch: int) -> tuple[float, float]:
+        trainer = object.__new__(trainer_class)
+        trainer.seed, trainer.current_epoch = 3000, epoch
+        monkeypatch.setattr(seeded.nnUNetTrainerNoMirroring, "on_train_epoch_start", lambda self: None)
+        seeded.nnUNetTrainer_Seeded.on_train_epoch_start(trainer)
+        return float(np.random.rand()), float(torch.rand(()))
+
+    stock, student = seeded.nnUNetTrainer_Seeded, seeded.nnUNetTrainerShapeKD_Seeded
+    assert drawn(stock, 4) == drawn(student, 4) != drawn(stock, 5)
+    assert student.teacher_trainer_name() == "nnUNetTrainerMeanImage_Seeded"
+
+
+def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:
+    """One class; cases are PATIENT_NUMBER."""
+    nothing = dict.fromkeys(COLUMNS, math.nan)
+    rows = [
+        {**nothing, "case": case, "patient": case.split("_")[0], "phase": "", "class": "polyp", "dice": value}
+        | {"hd95": 10 * value, "reference_size": 100.0, "prediction_size": 80.0, "empty": ""}
+        | dict.fromkeys(("extra_components", "holes", "reference_extra_components", "reference_holes"), 0.0)
+        for case, value in dice.items()
+    ]
+    ours = Evaluation(
+        name=name, reference=folder, prediction=folder, file_ending=".png", classes={"polyp": (1,)}, ignore_label=None,
+        left_out=(), cardiac={}, distance_unit="px", size_unit="px", tolerance=1.0, rows=rows, dataset_json=None,
+    )  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_evaluation(ours, folder)
+    return ours
+
+
+def test_the_table_averages_seeds_within_a_patient_and_resamples_patients(monkeypatch, tmp_path, capsys):
+    table = load("experiments/five_tasks_table.py")
+    patients = [f"p{number}" for number in range(8)]
+    gains = {0: 0.10, 1: 0.20}  # of the student, the same for all patients: then the interval has no width
+    for seed, gain in gains.items():
+        for model in ("stock", "student"):
+            dice = {f"{patient}_{case}": 0.5 + (model == "student") * gain for patient in patients for case in "ab"}
+            evaluation(model, tmp_path / f"judged/seed{seed}/polyp/Dataset063_Kvasir/{model}", dice)
+    monkeypatch.setattr(
+        sys, "argv", ["five_tasks_table.py", str(tmp_path), "--seeds", "0", "1", "--csv", str(tmp_path / "r.csv")]
+    )
+    table.main()
+    cells = [cell.strip() for cell in capsys.readouterr().out.strip().strip("|").split("|")]
+    assert cells[:3] == ["polyp", "Kvasir", "16 (8)"]
+    assert cells[3:7] == ["50.0 (50.0, 50.0)", "65.0 (60.0, 70.0)", "+15.0 (+10.0, +20.0)", "+15.0 to +15.0"]
+    assert cells[7:] == ["5.0 (5.0, 5.0) → 6.5 (6.0, 7.0) px", "0.80 → 0.80"]
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert len(rows) == 2 * 2 * 16 * 4 and {row["seed"] for row in rows} == {"0", "1"}
+
+
+@pytest.mark.parametrize(("dataset", "patients"), [("Dataset061_Sunnybrook", 4), ("Dataset064_ColonDB", 8)])
+def test_there_is_no_interval_of_few_patients_or_of_frames(tmp_path, dataset, patients):
+    table = load("experiments/five_tasks_table.py")
+    judged = {m: evaluation(m, tmp_path / m, {f"p{n}_a": 0.5 for n in range(patients)}) for m in table.MODELS}
+    assert table.row("task", dataset, [judged]).split("|")[7].strip() == "–"
+
+
+def test_a_structure_that_only_one_model_invented_leaves_both(tmp_path):
+    table = load("experiments/five_tasks_table.py")
+    stock = evaluation("stock", tmp_path / "stock", {"p1_a": 0.5, "p2_a": math.nan})
+    student = evaluation("student", tmp_path / "student", {"p1_a": 0.7, "p2_a": 0.0})
+    assert "1 (1) | 50.0 | 70.0 | +20.0" in table.row(
+        "task", "Dataset063_Kvasir", [{"stock": stock, "student": student}]
+    )
