@@ -18,6 +18,8 @@ from nnunet_shapekd.dataset_conversion.presets import Layout, Preset
 
 #: Any file, by its path below the folder without the ending.
 ANY = r"(?P<case>.+)"
+#: images are alike where they are alike this small
+THUMBNAIL = (24, 24)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ class Reading:
     exif: str = "refuse"
     channels: str = "auto"
     empty: str = "refuse"
+    alike: float | None = None
 
 
 @dataclass(frozen=True)
 class Checked:
     """What reading a case showed: its problems; Pillow's mode, width and height; whether the mask is empty or soft; a
-    digest of the image's pixels."""
+    digest of the image's pixels and its thumbnail, (576,) of mean 0 and norm 1, where alikeness is asked for."""
 
     problems: tuple[str, ...]
     mode: str = ""
@@ -56,6 +59,7 @@ class Checked:
     empty: bool = False
     soft: bool = False
     pixels: str = ""
+    thumbnail: np.ndarray | None = None
 
 
 def image_files(folder: Path, argument: str) -> dict[str, list[Path]]:
@@ -222,7 +226,13 @@ def check_case(case: ImageCase, reading: Reading) -> Checked:
         reason = f" (nothing reaches the threshold {reading.threshold})" if reading.threshold is not None else ""
         problems = (f"{case.masks[0][0]}: mask is empty{reason}; correct it, or give --empty keep or leave-out",)
     pixels = hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
-    return Checked(problems, image.mode, image.size, empty, soft, pixels)
+    return Checked(problems, image.mode, image.size, empty, soft, pixels, _thumbnail(image) if reading.alike else None)
+
+
+def _thumbnail(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image.convert("L").resize(THUMBNAIL, Image.Resampling.BILINEAR), np.float32).ravel()
+    values -= values.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-6)
 
 
 def write_case(case: ImageCase, folder: Path, reading: Reading) -> None:
@@ -320,39 +330,50 @@ def with_groups(
     return grouped, problems
 
 
+def find_twins(checked: Sequence[Checked], alike: float | None) -> list[tuple[int, int]]:
+    """Pairs of images of the same pixels, or whose thumbnails correlate by ``alike`` or more; the first one first."""
+    first: dict[str, int] = {}
+    pairs = set()
+    for i, seen in enumerate(checked):
+        if seen.pixels and first.setdefault(seen.pixels, i) != i:
+            pairs.add((first[seen.pixels], i))
+    readable = [i for i, seen in enumerate(checked) if seen.thumbnail is not None]
+    if alike is not None and readable:
+        thumbnails = np.stack([checked[i].thumbnail for i in readable])
+        for row, i in enumerate(readable):
+            found = np.flatnonzero(thumbnails[row + 1 :] @ thumbnails[row] >= alike) + row + 1
+            pairs |= {(i, readable[column]) for column in found}
+    return sorted(pairs)
+
+
 def with_twins_together(
-    cases: Sequence[ImageCase], checked: Sequence[Checked], side: Callable[[ImageCase], str]
-) -> tuple[list[ImageCase], list[tuple[ImageCase, ImageCase]], list[str]]:
-    """Cases in which images of the same pixels are of one group; the pairs of such images; problems.
+    cases: Sequence[ImageCase], twins: Sequence[tuple[int, int]], side: Callable[[ImageCase], str]
+) -> tuple[list[ImageCase], list[str]]:
+    """Cases whose twins are of one group, and problems.
 
     Args:
         cases: with their groups.
-        checked: what reading each of them showed.
-        side: what a case is for, where that is settled ("Ts"; "train" or "val" of an official split): twins on two
-            sides are a problem.
+        twins: as of :func:`find_twins`.
+        side: what a case is for, where that is settled ("Tr" or "Ts"; "train" or "val" of an official split): twins on
+            two sides are a problem.
     """
-    first: dict[str, ImageCase] = {}
     joined: dict[str, str] = {}  # group -> the group it has become part of
-    pairs, problems = [], []
+    problems = []
 
     def final(group: str) -> str:
         while group in joined:
             group = joined[group]
         return group
 
-    for case, seen in zip(cases, checked, strict=True):
-        twin = first.setdefault(seen.pixels, case) if seen.pixels else case
-        if twin is case:
-            continue
-        pairs.append((twin, case))
-        if side(twin) != side(case):
+    for one, other in ((cases[i], cases[j]) for i, j in twins):
+        if side(one) != side(other):
             problems.append(
-                f"{case.image}: has the same pixels as {twin.image}, and one is to judge what is trained on the other; "
-                f"leave one out with --exclude {case.name} or {twin.name}"
+                f"{other.image}: is {one.image} again, and one is to judge what is trained on the other; "
+                f"leave one out with --exclude {other.name} or {one.name}"
             )
-        elif final(twin.group) != final(case.group):
-            joined[final(case.group)] = final(twin.group)
-    return [replace(case, group=final(case.group)) for case in cases], pairs, problems
+        elif final(one.group) != final(other.group):
+            joined[final(other.group)] = final(one.group)
+    return [replace(case, group=final(case.group)) for case in cases], problems
 
 
 def by_regex(pattern: str, argument: str) -> Callable[[str], str]:

@@ -15,6 +15,7 @@ import argparse
 import csv
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from nnunet_shapekd.dataset_conversion.image_cases import (
     check_case,
     find_plain_cases,
     find_preset_cases,
+    find_twins,
     with_groups,
     with_twins_together,
     without,
@@ -60,7 +62,10 @@ def make_splits(cases: Sequence[ImageCase], part: Callable[[str], str] | None, s
     for case in training:
         strata.setdefault(case.group, set()).add(case.stratum)
     if not 2 <= folds <= len(strata):
-        raise ConversionError(f"--folds: expected 2 to {len(strata)}, the number of training groups, got {folds}")
+        raise ConversionError(
+            f"--folds {folds}: the {len(training)} training images are of {len(strata)} groups (patients, sequences, "
+            "copies of one image); give at least two folds, and at most one a group"
+        )
     stratum_of = {group: "+".join(sorted(found)) for group, found in strata.items()}
     splits = []
     for fold in common.folds_by_patient(stratum_of, seed, folds):
@@ -108,6 +113,7 @@ def convert_images(
     empty: str | None = None,
     exclude: Sequence[str] = (),
     group: str | None = None,
+    alike: float | None = None,
     stratum: str | None = None,
     folds: int = 5,
     seed: int = 12345,
@@ -137,6 +143,8 @@ def convert_images(
         empty: What to do with masks without any class: "refuse", "keep" or "leave-out".
         exclude: Names of cases to leave out.
         group: Regular expression that finds the patient or sequence in an image's path; the folds keep groups together.
+        alike: Images whose thumbnails correlate by this much or more are kept together, too, 0 to 1; of those of the
+            same pixels that is always so. Only the `busi` preset has a default.
         stratum: Regular expression that finds what the folds are balanced by.
         folds: Number of folds.
         seed: Shuffles the groups before they are dealt to folds.
@@ -165,7 +173,7 @@ def convert_images(
         raise ConversionError(f"--processes: expected 1 or more, --seed 0 to {2**32 - 1}, got {processes} and {seed}")
 
     per_file = "(?P<label>" in (mask_pattern or "") or bool(known and "(?P<label>" in known.layouts[0][0].masks)
-    reading = _reading(known, labels, background, nested, threshold, channels, exif, empty, per_file)
+    reading = _reading(known, labels, background, nested, threshold, channels, exif, empty, alike, per_file)
     classes = list(reading.labels.values) if per_file else []
     if known:
         cases, problems = find_preset_cases(Path(images), known, classes)
@@ -179,13 +187,13 @@ def convert_images(
     check = partial(check_case, reading=reading)
     checked = map_in_processes(check, cases, processes, "Checking images", _CASES_PER_WORKER)
     problems += [problem for seen in checked for problem in seen.problems] + _channel_problems(cases, checked)
-    left_out = sum(seen.empty for seen in checked) if reading.empty == "leave-out" else 0
-    kept = [(case, seen) for case, seen in zip(cases, checked, strict=True) if not (left_out and seen.empty)]
+    left_out = [case for case, seen in zip(cases, checked, strict=True) if seen.empty and reading.empty == "leave-out"]
+    gone = {case.name for case in left_out}
+    kept = [(case, seen) for case, seen in zip(cases, checked, strict=True) if case.name not in gone]
     part = known.part if known and not group else None
-    cases, twins, twin_problems = with_twins_together(
-        [case for case, _ in kept],
-        [seen for _, seen in kept],
-        lambda case: part(case.key) if part else case.subset,
+    twins = find_twins([seen for _, seen in kept], reading.alike)
+    cases, twin_problems = with_twins_together(
+        [case for case, _ in kept], twins, lambda case: part(case.key) if part else case.subset
     )
     problems += twin_problems
     kept = list(zip(cases, (seen for _, seen in kept), strict=True))
@@ -218,7 +226,7 @@ def convert_images(
         }
         common.write_json(folder / "dataset.json", content)
         common.write_json(folder / "splits_final.json", splits)
-        _write_csv(folder / "cases.csv", kept)
+        _write_csv(folder / "patients.csv", kept)
     _print_summary(raw / dataset, dataset_id, kept, len(splits), reading, left_out, twins, bool(find_group), known)
     return raw / dataset
 
@@ -242,6 +250,7 @@ def _reading(
     channels: str | None,
     exif: str,
     empty: str | None,
+    alike: float | None,
     per_file: bool,
 ) -> Reading:
     """What is given, else what the preset says, else the defaults; refused where it does not fit together."""
@@ -269,8 +278,11 @@ def _reading(
     ):
         if value is not None and value not in allowed:
             raise ConversionError(f"{argument} {value}: expected {', '.join(allowed)}")
+    if alike is not None and not 0 < alike <= 1:
+        raise ConversionError(f"--alike: expected a correlation above 0, at most 1, got {alike}")
     channels = channels or (known.channels if known else "auto")
-    return Reading(parsed, threshold, exif, channels, empty or (known.empty if known else "refuse"))
+    alike = alike if alike is not None else known.alike if known else None
+    return Reading(parsed, threshold, exif, channels, empty or (known.empty if known else "refuse"), alike)
 
 
 def _write_csv(path: Path, kept: Sequence[tuple[ImageCase, Checked]]) -> None:
@@ -289,8 +301,8 @@ def _print_summary(
     kept: Sequence[tuple[ImageCase, Checked]],
     n_folds: int,
     reading: Reading,
-    left_out: int,
-    twins: Sequence[tuple[ImageCase, ImageCase]],
+    left_out: Sequence[ImageCase],
+    twins: Sequence[tuple[int, int]],
     grouped: bool,
     known: Preset | None,
 ) -> None:
@@ -298,12 +310,14 @@ def _print_summary(
     n_groups = len({case.group for case, _ in kept if case.subset == "Tr"})
     n_soft = sum(seen.soft for _, seen in kept)
     if left_out:
-        print(f"{left_out} images with empty masks were left out (--empty leave-out).")
+        of = Counter(case.stratum for case in left_out)
+        strata = ": " + ", ".join(f"{n} {stratum}" for stratum, n in sorted(of.items())) if any(of) else ""
+        print(f"{len(left_out)} images with empty masks were left out (--empty leave-out){strata}.")
     if n_soft:
         print(f"{n_soft} masks have values between black and white: {reading.threshold} and more counts (--threshold).")
     if twins:
-        some = ", ".join(f"{one.name} = {other.name}" for one, other in twins[:3]) + ", ..." * (len(twins) > 3)
-        print(f"{len(twins)} images have the pixels of another ({some}): they are in one fold, and one unit in tests.")
+        some = ", ".join(f"{kept[i][0].name} and {kept[j][0].name}" for i, j in twins[:3]) + ", ..." * (len(twins) > 3)
+        print(f"{len(twins)} pairs of images are the same ({some}): kept in one fold, and one unit for statistics.")
     of_groups = f" of {n_groups} groups" if grouped else ""
     print(
         f"Wrote {folder}: {n_cases['Tr']} training cases{of_groups}, {n_cases['Ts']} test cases, "
@@ -356,6 +370,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--empty", choices=EMPTY, help="masks without any class (default: refuse, or the preset's)")
     add("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
     add("--group", metavar="REGEX", help="finds patient or sequence in a name; the folds keep these together")
+    add(
+        "--alike",
+        type=float,
+        metavar="R",
+        help="keep images together, too, whose thumbnails correlate by R or more (default: those of the same pixels, "
+        "or the preset's)",
+    )
     add("--stratum", metavar="REGEX", help="finds in a name what the folds are balanced by")
     add("--folds", type=int, default=5, help="number of folds (default: %(default)s)")
     add("--seed", type=int, default=12345, help="seed of the folds (default: %(default)s)")

@@ -57,6 +57,7 @@ class Preset:
     nested: bool = False
     channels: str = "rgb"
     empty: str = "refuse"
+    alike: float | None = None
     group: Callable[[str], str] | None = None
     part: Callable[[str], str] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -185,6 +186,7 @@ PRESETS = {
         threshold=128,
         channels="grey",
         empty="leave-out",
+        alike=0.97,  # the set is known to hold images twice, cut differently
         note=_NO_GROUPS.format("BUSI", "images are of one patient (780 images of 600 women)")
         + " Normal images, whose masks are empty, are left out unless --empty keep.",
     ),

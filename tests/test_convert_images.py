@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from nnunet_shapekd.dataset_conversion import common, images, pictures
 from nnunet_shapekd.dataset_conversion.common import ConversionError
 from nnunet_shapekd.dataset_conversion.images import convert_images, main
+from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 
 MODULE = "nnunet_shapekd.dataset_conversion.images"
 ORIENTATION = 0x0112
@@ -88,7 +90,7 @@ def test_the_dataset_is_what_nnunets_natural_image_reader_expects(folders: tuple
 
     folder = convert(folders)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "cases.csv", "dataset.json", "imagesTr", "labelsTr", "splits_final.json",
+        "dataset.json", "imagesTr", "labelsTr", "patients.csv", "splits_final.json",
     ]  # fmt: skip
     dataset = json.loads((folder / "dataset.json").read_text())
     assert dataset["channel_names"] == {"0": "R", "1": "G", "2": "B"}
@@ -340,7 +342,7 @@ def test_groups_are_never_on_both_sides_of_a_fold(
     for split in splits:
         assert len(split["train"]) == 4 and len(split["val"]) == 2
         assert not {name[:2] for name in split["train"]} & {name[:2] for name in split["val"]}
-    rows = list(csv.DictReader((folder / "cases.csv").open()))
+    rows = list(csv.DictReader((folder / "patients.csv").open()))
     assert rows[0] == {
         "case": "p1_a", "patient": "p1", "stratum": "", "subset": "train", "width": "8", "height": "6",
         "image": "p1_a.png", "masks": "p1_a.png",
@@ -358,7 +360,7 @@ def test_images_of_the_same_pixels_are_in_one_fold_and_named(
     alike = {"p1_a", *(f"copy{number}" for number in range(1, 5))}
     for split in json.loads((folder / "splits_final.json").read_text()):
         assert alike <= set(split["train"]) or alike <= set(split["val"])
-    assert "4 images have the pixels of another (copy1 = copy2, copy1 = copy3, copy1 = copy4, ...)" in (
+    assert "4 pairs of images are the same (copy1 and copy2, copy1 and copy3, copy1 and copy4, ...)" in (
         capsys.readouterr().out
     )
 
@@ -370,12 +372,38 @@ def test_images_of_the_same_pixels_join_the_groups_they_are_in(folders: tuple[Pa
         assert {"p2_a", "p2_b"} in (set(split["train"]), set(split["val"]))
 
 
+def test_copies_that_were_cut_or_made_darker_are_found_where_alikeness_is_asked_for(
+    folders: tuple[Path, Path], raw: Path
+) -> None:
+    coarse = np.random.RandomState(9).randint(0, 256, (5, 5)).astype(np.uint8)
+    picture = Image.fromarray(coarse).resize((200, 200), Image.Resampling.BICUBIC)
+    save(folders[0] / "p1_a.png", np.asarray(picture.convert("RGB")))
+    save(folders[1] / "p1_a.png", square(size=(200, 200)))
+    save(folders[0] / "copy.png", np.asarray(picture.crop((4, 2, 197, 195)).point(lambda v: v * 0.7).convert("RGB")))
+    save(folders[1] / "copy.png", square(size=(193, 193)))
+
+    def whose(**options) -> dict[str, str]:
+        folder = convert(folders, folds=3, **options)
+        return {row["case"]: row["patient"] for row in csv.DictReader((folder / "patients.csv").open())}
+
+    assert len(set(whose().values())) == 7
+    found = whose(alike=0.97, dataset_id=8)
+    assert found["copy"] == found["p1_a"] and len(set(found.values())) == 6
+
+
+def test_the_evaluation_reads_whose_case_is_whose(folders: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
+    folder = convert(folders, group="(p.)_", folds=2)
+    shutil.copytree(folder / "labelsTr", tmp_path / "predictions")
+    evaluation = evaluate_folders(folder / "labelsTr", tmp_path / "predictions")
+    assert {row["case"]: row["patient"] for row in evaluation.rows}["p2_b"] == "p2"
+
+
 def test_a_training_image_under_another_name_is_no_test_image(
     folders: tuple[Path, Path], raw: Path, tmp_path: Path
 ) -> None:
     save(tmp_path / "more" / "new.png", photo(2))
     problems = problems_of(folders, raw, test_images=tmp_path / "more", folds=2)
-    assert len(problems) == 1 and "same pixels" in problems[0] and "--exclude new or p2_a" in problems[0]
+    assert len(problems) == 1 and "p2_a.png again" in problems[0] and "--exclude new or p2_a" in problems[0]
     convert(folders, test_images=tmp_path / "more", folds=2, exclude=["p2_a"])
 
 
@@ -393,10 +421,10 @@ def test_folds_are_balanced_by_stratum(folders: tuple[Path, Path], raw: Path) ->
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"group": r"p\d"}, "--folds: expected 2 to 3, the number of training groups, got 5"),
+        ({"group": r"p\d"}, "--folds 5: the 6 training images are of 3 groups"),
         ({"group": "("}, "--group (: is no regular expression"),
         ({"group": "q"}, "--group q matches nothing in p1_a"),
-        ({"folds": 1}, "--folds: expected 2 to 6"),
+        ({"folds": 1}, "--folds 1: the 6 training images are of 6 groups"),
         ({"mask_pattern": ".+"}, "has no group (?P<case>...)"),
         ({"test_masks": "x"}, "--test-masks: needs --test-images"),
         ({"exclude": ["p9"]}, "--exclude p9: no such case"),

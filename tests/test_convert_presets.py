@@ -65,7 +65,7 @@ def label_of(folder: Path, case: str, subset: str = "Tr") -> np.ndarray:
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
-    return {row["case"]: row for row in csv.DictReader((folder / "cases.csv").open())}
+    return {row["case"]: row for row in csv.DictReader((folder / "patients.csv").open())}
 
 
 REGIONS = {"background": 0, "disc": [1, 2], "cup": 2}

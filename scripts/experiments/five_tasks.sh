@@ -33,7 +33,7 @@ describe() { # the task's dataset id, the datasets to predict, options for judgi
     fundus) dataset=62 judged=(62) options=() ;;
     polyp) dataset=63 judged=(63 64) options=() ;;
     breast) dataset=65 judged=(65) options=() ;;
-    abdomen) dataset=66 judged=(66) options=(--pattern '(?P<patient>\d+)_.*') ;;
+    abdomen) dataset=66 judged=(66) options=() ;;
     *) echo "unknown task $1; there are ${tasks[*]}" >&2 && exit 1 ;;
     esac
 }
@@ -67,7 +67,7 @@ prepare() {
     images fundus_drishtigs 62 DrishtiGS --labels disc:1,2 cup:2
     images polyp_kvasir 63 Kvasir --labels polyp:1
     images polyp_colondb 64 ColonDB --labels polyp:1
-    images breast_us_busi 65 BUSI --labels tumour:1 --stratum '^(benign|malignant)'
+    images breast_us_busi 65 BUSI --labels tumour:1 --stratum '^(benign|malignant)' --alike 0.97
     images abdomen_ct_curvas 66 CURVAS --labels pancreas:1 kidney:2 liver:3 --group '^(\d+)_'
     plan 60
     plan 62 --spacing 3.2 3.2
