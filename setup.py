@@ -60,6 +60,9 @@ setup(
         "tqdm>=4.66.1",
         "jinja2>=3.1.3",
     ],
-    extras_require={"dev": ["pytest>=8", "monai>=1.4", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"]},
+    extras_require={
+        "stress": ["torchio>=1.2,<2"],
+        "dev": ["pytest>=8", "monai>=1.4", "torchio>=1.2,<2", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"],
+    },
     entry_points={"console_scripts": ["shapekd = nnunet_shapekd.cli:main"]},
 )

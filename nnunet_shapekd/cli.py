@@ -114,22 +114,31 @@ def _cross(args: argparse.Namespace) -> int:
         args.model,
         args.datasets,
         args.out,
-        baselines=args.baseline,
-        names=args.names,
         part=args.part,
-        leave_out=args.leave_out,
         ignore_channel_names=args.ignore_channel_names,
-        folds=args.folds,
-        checkpoint=args.chk,
-        device=args.device,
-        tta=not args.disable_tta,
-        prediction_processes=args.npp,
-        tolerance=args.tolerance,
-        pattern=args.pattern,
-        processes=args.processes,
         seed=args.seed,
         resamples=args.resamples,
         confidence=args.confidence,
+        **_predicting(args),
+    )
+
+
+def _stress(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.across.stress import run
+
+    return run(
+        args.model,
+        args.images,
+        args.labels,
+        args.out,
+        shifts=args.shifts,
+        severities=args.severities,
+        invert=args.invert,
+        cases=args.cases,
+        all_cases=args.all_cases,
+        seed=args.seed,
+        patients=args.patients,
+        **_predicting(args),
     )
 
 
@@ -213,6 +222,50 @@ def _judging(args: argparse.Namespace) -> dict[str, Any]:
         "patients": args.patients,
         "pattern": args.pattern,
         "chill": args.chill,
+        "processes": args.processes,
+    }
+
+
+def _add_predicting(parser: argparse.ArgumentParser) -> None:
+    """What ``cross`` and ``stress`` are told about models, predicting and judging."""
+    add = parser.add_argument
+    add("-o", "--out", required=True, metavar="OUT", help="new folder, or one of an earlier run")
+    add(
+        "--baseline",
+        nargs="+",
+        default=(),
+        metavar="MODEL_FOLDER",
+        help="models trained on the same dataset, to judge beside it; the first is what others are compared with",
+    )
+    add("--names", nargs="+", metavar="NAME", help="of baselines and model, in this order")
+    add("--leave-out", nargs="+", default=(), metavar="CLASS", help="classes that are not judged")
+    add("-f", "--folds", nargs="+", metavar="FOLD", help="predict together (default: all there are)")
+    add("-chk", default="checkpoint_final.pth", help="default: %(default)s")
+    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
+    add("--disable_tta", action="store_true", help="no mirroring, as with nnUNetv2_predict")
+    add(
+        "-npp",
+        type=int,
+        metavar="N",
+        help="processes that read, and as many that write; 0: one case after the other (default: 3 on a GPU, else 0)",
+    )
+    add("--tolerance", type=float, default=1.0, help="of the surface Dice (default: %(default)s)")
+    add("--pattern", metavar="REGEX", help="for case names, as in evaluate (default: patients.csv, known names)")
+    add("-np", "--processes", type=int, help="cases judged at once (default: the cores, at most 8)")
+
+
+def _predicting(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "baselines": args.baseline,
+        "names": args.names,
+        "leave_out": args.leave_out,
+        "folds": args.folds,
+        "checkpoint": args.chk,
+        "device": args.device,
+        "tta": not args.disable_tta,
+        "prediction_processes": args.npp,
+        "tolerance": args.tolerance,
+        "pattern": args.pattern,
         "processes": args.processes,
     }
 
@@ -318,37 +371,40 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add = cross.add_argument
     add("model", metavar="MODEL_FOLDER", help="nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION")
     add("datasets", nargs="+", metavar="DATASET", help="raw datasets: ids, names or folders")
-    add("-o", "--out", required=True, metavar="OUT", help="new folder, or one of an earlier run")
-    add(
-        "--baseline",
-        nargs="+",
-        default=(),
-        metavar="MODEL_FOLDER",
-        help="models trained on the same dataset; the first is what the others are compared with",
-    )
-    add("--names", nargs="+", metavar="NAME", help="of baselines and model, in this order")
     add(
         "--part",
         choices=("Tr", "Ts"),
         help="default: Ts where there are labelsTs; Tr of the model's own dataset: the validation cases",
     )
-    add("--leave-out", nargs="+", default=(), metavar="CLASS", help="judged in none of the datasets")
     add("--ignore-channel-names", action="store_true", help="channels may be called otherwise")
-    add("-f", "--folds", nargs="+", metavar="FOLD", help="predict together (default: all there are)")
-    add("-chk", default="checkpoint_final.pth", help="default: %(default)s")
-    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
-    add("--disable_tta", action="store_true", help="no mirroring, as with nnUNetv2_predict")
-    add(
-        "-npp",
-        type=int,
-        metavar="N",
-        help="processes that read, and as many that write; 0: one case after the other (default: 3 on a GPU, else 0)",
-    )
-    add("--tolerance", type=float, default=1.0, help="of the surface Dice (default: %(default)s)")
-    add("--pattern", metavar="REGEX", help="for case names, as in evaluate (default: patients.csv, known names)")
-    add("-np", "--processes", type=int, help="cases judged at once (default: the cores, at most 8)")
+    _add_predicting(cross)
     _add_statistics(cross)
     cross.set_defaults(run=_cross)
+
+    stress = commands.add_parser(
+        "stress",
+        help="judge a model on images shifted more and more",
+        description="Shift images by degrees (gamma, contrast, noise, blur, low resolution, bias field, ghosting, "
+        "inversion of a structure), predict them with a trained model folder of nnU-Net's and its baselines, and draw "
+        "Dice and HD95 against severity. All is checked before anything is predicted.",
+    )
+    add = stress.add_argument
+    add("model", metavar="MODEL_FOLDER", help="nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION")
+    add("images", metavar="IMAGES", help="folder of images CASE_0000, ...")
+    add("labels", metavar="LABELS", help="folder of their references, in the model's label values")
+    add("--shifts", nargs="+", metavar="SHIFT", help="some of them (default: all)")
+    add("--severities", nargs="+", type=int, metavar="N", help="some of 1 to 4 (default: all)")
+    add("--invert", metavar="CLASS", help="the structure whose contrast the shift inversion turns round")
+    add("--cases", type=int, metavar="N", help="draw patients until there are N cases (default: all)")
+    add(
+        "--all-cases",
+        action="store_true",
+        help="judge training cases, too (default: of the model's own cases, by name, those of validation)",
+    )
+    add("--seed", type=int, default=0, help="of the shifts' patterns and of --cases (default: %(default)s)")
+    add("--patients", metavar="TABLE", help="CSV with columns case,patient, as in evaluate, instead of --pattern")
+    _add_predicting(stress)
+    stress.set_defaults(run=_stress)
 
     report = commands.add_parser(
         "report",

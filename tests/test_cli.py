@@ -34,7 +34,19 @@ def doctor(nnunet_environment, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["trainers"], ["doctor"], ["train"], ["info"], ["convert"], ["convert", "acdc"], ["phantom"]]
+    "command",
+    [
+        [],
+        ["trainers"],
+        ["doctor"],
+        ["train"],
+        ["info"],
+        ["cross"],
+        ["stress"],
+        ["convert"],
+        ["convert", "acdc"],
+        ["phantom"],
+    ],
 )
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:

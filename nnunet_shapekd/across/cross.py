@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_shapekd import __version__
 from nnunet_shapekd.across.datasets import find_dataset, write_references
 from nnunet_shapekd.across.model import Model
@@ -25,16 +23,15 @@ from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all,
 from nnunet_shapekd.evaluation import compare
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.names import check_names, default_names
 from nnunet_shapekd.evaluation.results import (
     MEAN,
     METRICS,
     Evaluation,
     mean_over_classes,
+    per_patient,
     write_csv,
     write_evaluation,
 )
-from nnunet_shapekd.evaluation.statistics import patient_means
 from nnunet_shapekd.output import check_free, new_folder
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
@@ -98,14 +95,8 @@ def cross(
     find_device(device)
     if part not in (None, "Tr", "Ts"):
         raise ValueError(f"--part: expected Tr or Ts, got {part}")
-    folders = [Path(os.path.abspath(folder)) for folder in (*baselines, model_folder)]
-    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
-        raise ValueError(f"the same model folder was given more than once: {', '.join(twice)}")
-    if names is not None and len(names) != len(folders):
-        raise ValueError(f"--names: expected {len(folders)} names, the baselines' first, got {len(names)}")
-    names = default_names(folders) if names is None else list(names)
-    check_names(names)
-    models = read_models(folders, folds, checkpoint)
+    by_name = read_models(model_folder, baselines, names, folds, checkpoint)
+    names, models = list(by_name), list(by_name.values())
     tasks = plan_all(
         [find_dataset(dataset) for dataset in datasets],
         models,
@@ -172,7 +163,6 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
 
 def _means(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Rows as a comparison has them, of one model: means over patients."""
-    whose = {row["case"]: row["patient"] for row in evaluation.rows}
     for metric in METRICS:
         values = {name: {} for name in evaluation.classes}
         for row in evaluation.rows:
@@ -180,11 +170,11 @@ def _means(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         if len(values) > 1:
             values[MEAN] = mean_over_classes(evaluation, metric)
         for name, of_case in values.items():
-            defined = {case: value for case, value in of_case.items() if not math.isnan(value)}
-            patients, means = patient_means(np.array(list(defined.values())), [whose[case] for case in defined])
+            means = per_patient(evaluation, of_case)
+            n_cases = sum(not math.isnan(value) for value in of_case.values())
             row = {"model": evaluation.name, "class": name, "metric": metric}
-            row |= {"n_cases": len(defined), "n_patients": len(patients)}
-            yield {**row, "model_mean": float(means.mean()) if len(patients) else None}
+            row |= {"n_cases": n_cases, "n_patients": len(means)}
+            yield {**row, "model_mean": float(means.mean()) if len(means) else None}
 
 
 def _described_model(name: str, model: Model, tta: bool) -> dict[str, Any]:

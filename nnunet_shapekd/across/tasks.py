@@ -14,6 +14,7 @@ from nnunet_shapekd.across.datasets import Matching, RawDataset, check_reference
 from nnunet_shapekd.across.model import Model, channel_names, read_model
 from nnunet_shapekd.across.predict import find_images
 from nnunet_shapekd.evaluation.cases import labels_of_dataset, some
+from nnunet_shapekd.evaluation.names import check_names, default_names
 
 #: in OUT, beside a folder for each dataset
 PREDICTIONS, REFERENCES = "predictions", "references"
@@ -46,17 +47,32 @@ class Task:
         return "within" if self.within else "across"
 
 
-def read_models(folders: Sequence[str | Path], folds: Sequence[str | int] | None, checkpoint: str) -> list[Model]:
-    """Models that can be compared: trained on the same dataset, with the same folds.
+def read_models(
+    model_folder: str | Path,
+    baselines: Sequence[str | Path],
+    names: Sequence[str] | None,
+    folds: Sequence[str | int] | None,
+    checkpoint: str,
+) -> dict[str, Model]:
+    """Models that can be compared, trained on the same dataset, with the same folds: name -> baselines, then the model.
 
     Args:
-        folders: of the models; the last says which folds there are.
-        folds: see :func:`~.predict.read_model`.
+        model_folder: of the model, which says what folds there are.
+        baselines: folders of others.
+        names: in the order of the result; by default from the folders.
+        folds: see :func:`~.model.read_model`.
         checkpoint: likewise.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`~.predict.read_model` does, and listing the differences.
+        FileNotFoundError, ValueError: as :func:`~.model.read_model` does, and listing the differences.
     """
+    folders = [Path(os.path.abspath(folder)) for folder in (*baselines, model_folder)]
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        raise ValueError(f"the same model folder was given more than once: {', '.join(twice)}")
+    if names is not None and len(names) != len(folders):
+        raise ValueError(f"--names: expected {len(folders)} names, the baselines' first, got {len(names)}")
+    names = default_names(folders) if names is None else list(names)
+    check_names(names)
     model = read_model(folders[-1], folds, checkpoint)
     models = [*(read_model(folder, model.folds, checkpoint) for folder in folders[:-1]), model]
     differences = []
@@ -74,7 +90,7 @@ def read_models(folders: Sequence[str | Path], folds: Sequence[str | int] | None
         raise ValueError(
             "--baseline must be trained on the same dataset as the model:" + "".join(f"\n  - {d}" for d in differences)
         )
-    return models
+    return dict(zip(names, models, strict=True))
 
 
 def held_out(model: Model, fold: str) -> tuple[list[str], str]:
@@ -89,7 +105,7 @@ def held_out(model: Model, fold: str) -> tuple[list[str], str]:
     if fold == "all":
         raise ValueError(
             f"{model.folder} was trained on all training cases (fold_all), so none of {model.dataset} is left to judge "
-            "it by, unless there are imagesTs and labelsTs (--part Ts)"
+            "it by, but imagesTs and labelsTs where they are"
         )
     recorded = model.validation_cases[fold]
     if recorded:
@@ -149,7 +165,7 @@ def plan(
     try:
         images = find_images(dataset.images(part), dataset.file_ending)
         training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
-        cases, folds = _cases(models, within, part, list(references), training, remarks)
+        cases, folds = cases_to_judge(models, within, part, list(references), training, remarks)
         problems += [
             f"{dataset.labels(part) / case}: no such validation case" for case in cases if case not in references
         ]
@@ -170,7 +186,7 @@ def plan(
     return Task(dataset, part, within, matching, images, folds, remarks)
 
 
-def _cases(
+def cases_to_judge(
     models: Sequence[Model],
     within: bool,
     part: str,
@@ -185,7 +201,7 @@ def _cases(
         if seen:
             remarks.append(
                 f"{len(seen)} of {len(references)} cases are called like training cases of {models[-1].dataset} "
-                f"({some(seen)}): if they are the same, this is not across datasets"
+                f"({some(seen)}): if they are the same, they have trained the models"
             )
         return references, dict.fromkeys(references, models[-1].folds)
     if part == "Ts":

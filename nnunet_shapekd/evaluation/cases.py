@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +176,33 @@ def find_cases(reference: Path, prediction: Path, file_ending: str, chill: bool)
     stems = ((name, name.removesuffix(file_ending)) for name in references if name in predictions)
     cases = [Case(stem, references[name], predictions[name], stem) for name, stem in stems]
     return cases, sorted(problems)
+
+
+def with_patients(
+    cases: Sequence[Case], reference: Path, patients: str | Path | None, pattern: str | None
+) -> list[Case]:
+    """The cases with patient and phase: by the table or the pattern given, or else by patients.csv and their names.
+
+    Args:
+        cases: without.
+        reference: their references' folder; patients.csv may lie beside it.
+        patients: see :func:`by_table`.
+        pattern: see :func:`by_pattern`.
+
+    Raises:
+        FileNotFoundError, ValueError: as these functions do, or if both are given.
+    """
+    if patients is not None and pattern is not None:
+        raise ValueError("--patients and --pattern both say which cases are one patient's: give one of them")
+    if patients is not None:
+        return by_table(cases, Path(patients))
+    grouped, beside = by_pattern(cases, pattern), reference.parent / "patients.csv"
+    if pattern is None and beside.is_file():
+        try:
+            return by_table(grouped, beside, complete=False)
+        except ValueError as error:
+            print(f"Not used for patients and phases: {error}. Say it with --patients or --pattern.", file=sys.stderr)
+    return grouped
 
 
 def by_pattern(cases: Iterable[Case], pattern: str | None) -> list[Case]:

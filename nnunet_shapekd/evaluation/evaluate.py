@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,14 +14,13 @@ import numpy as np
 from nnunet_shapekd.evaluation.cases import (
     Case,
     Labels,
-    by_pattern,
-    by_table,
     cardiac_roles,
     find_cases,
     find_dataset_json,
     labels_by_value,
     labels_of_dataset,
     read_dataset_json,
+    with_patients,
 )
 from nnunet_shapekd.evaluation.judge import judge
 from nnunet_shapekd.evaluation.label_maps import differences, read_label_map
@@ -113,8 +111,6 @@ def evaluate_folders(
     processes = default_processes() if processes is None else processes
     if processes < 1:
         raise ValueError(f"--processes: expected 1 or more, got {processes}")
-    if patients is not None and pattern is not None:
-        raise ValueError("--patients and --pattern both say which cases are one patient's: give one of them")
     for folder in (reference, prediction):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
@@ -137,18 +133,7 @@ def evaluate_folders(
 
     name = name or default_names([prediction])[0]
     cases, problems = find_cases(reference, prediction, file_ending, chill)
-    if patients is not None:
-        cases = by_table(cases, Path(patients))
-    else:
-        cases = by_pattern(cases, pattern)
-        beside = reference.parent / "patients.csv"
-        if pattern is None and beside.is_file():
-            try:
-                cases = by_table(cases, beside, complete=False)
-            except ValueError as error:
-                print(
-                    f"Not used for patients and phases: {error}. Say it with --patients or --pattern.", file=sys.stderr
-                )
+    cases = with_patients(cases, reference, patients, pattern)
     work = partial(_judge_case, labels=known, tolerance=tolerance, cardiac=cardiac, check_only=bool(problems))
     # the first case tells what one costs, and so how many are worth a worker
     started = time.perf_counter()

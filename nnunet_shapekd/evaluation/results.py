@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from nnunet_shapekd import __version__
 from nnunet_shapekd.evaluation.cardiac import agreement, indices
+from nnunet_shapekd.evaluation.statistics import patient_means
 from nnunet_shapekd.output import new_folder
 
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "nsd": True, "hd95": False, "hd": False, "assd": False}
@@ -88,6 +89,13 @@ def mean_over_classes(evaluation: Evaluation, metric: str) -> dict[str, float]:
         values.setdefault(row["case"], []).append(row[metric])
     means = {case: [value for value in found if not math.isnan(value)] for case, found in values.items()}
     return {case: sum(found) / len(found) if found else math.nan for case, found in means.items()}
+
+
+def per_patient(evaluation: Evaluation, of_case: Mapping[str, float]) -> np.ndarray:
+    """One value a patient, (patients,): the mean over the patient's cases whose value is defined."""
+    whose = {row["case"]: row["patient"] for row in evaluation.rows}
+    defined = {case: value for case, value in of_case.items() if not math.isnan(value)}
+    return patient_means(np.array(list(defined.values())), [whose[case] for case in defined])[1]
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""The cases ``shapekd stress`` judges: never known training cases unasked, and read whole before any is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_shapekd.across.datasets import check_references, match_classes
+from nnunet_shapekd.across.model import Model
+from nnunet_shapekd.across.predict import find_images
+from nnunet_shapekd.across.shifts import as_volume, is_picture, read_image
+from nnunet_shapekd.across.tasks import cases_to_judge, held_out
+from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
+from nnunet_shapekd.evaluation.label_maps import read_label_map
+from nnunet_shapekd.parallel import default_processes, map_in_processes
+
+#: cases to read, or to shift, that are worth a process, which loads torch
+_PER_WORKER = 60
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case: its image files and its reference."""
+
+    case: str
+    images: tuple[Path, ...]
+    reference: Path
+
+
+def find_subjects(
+    images: Path, labels: Path, models: Sequence[Model], all_cases: bool
+) -> tuple[list[Subject], dict[str, tuple[str, ...]], list[str], list[str]]:
+    """The cases in a folder that may be judged.
+
+    Where it is the models' own imagesTr, by its place, or holds a case that is called like one of theirs, only their
+    validation cases are, as in ``shapekd cross``: each predicted by the fold that did not train on it.
+
+    Args:
+        images: folder of CASE_0000 and so on.
+        labels: folder of the references.
+        models: trained on the same dataset; the last says which folds there are.
+        all_cases: judge training cases, too.
+
+    Returns:
+        The cases; case -> folds that predict it; what a reader must know; and what is wrong: image files without
+        reference, or of another number than the models have channels.
+
+    Raises:
+        FileNotFoundError: if a folder is missing, or has no images.
+        ValueError: if it is the models' own and no validation case is known, or none is there.
+    """
+    if not labels.is_dir():
+        raise FileNotFoundError(f"{labels}: no such folder")
+    model, remarks, place = models[-1], [], images.resolve()
+    found = find_images(images, model.file_ending)
+    own = (place.parent.name, place.name) == (model.dataset, "imagesTr") or bool(found.keys() & _known_cases(models))
+    chosen, folds = cases_to_judge(models, own and not all_cases, "Tr", list(found), [], remarks)
+    chosen = [case for case in chosen if case in found]
+    if not chosen:
+        raise ValueError(
+            f"{images}: holds training cases of the models, by their names, and none of their validation cases; "
+            "--all-cases judges them all the same"
+        )
+    if left := len(found) - len(chosen):
+        remarks.append(
+            f"Judged are the {len(chosen)} validation cases among the {len(found)} in {images}; the models may have "
+            f"been trained on the other {left}, by their names (--all-cases judges them, too)"
+        )
+    subjects = [Subject(case, tuple(found[case]), labels / f"{case}{model.file_ending}") for case in chosen]
+    expected = 1 if model.natural_images else len(model.channels)
+    problems = [
+        f"{images}: {one.case} has {len(one.images)} files, the model {expected} channels"
+        for one in subjects
+        if len(one.images) not in (expected, len(model.channels))
+    ]
+    problems += [f"{one.reference}: is missing" for one in subjects if not one.reference.is_file()]
+    return subjects, {case: folds[case] for case in chosen}, remarks, problems
+
+
+def _known_cases(models: Sequence[Model]) -> set[str]:
+    """Cases of the models' training set, as far as checkpoints, validations or splits name them."""
+    known: set[str] = set()
+    for model in models:
+        for fold in model.folds:
+            known |= set(model.training_cases[fold] or ())
+            with suppress(ValueError):
+                known |= set(held_out(model, fold)[0])
+    return known
+
+
+def drawn(
+    subjects: Sequence[Subject],
+    labels: Path,
+    cases: int | None,
+    seed: int,
+    patients: str | Path | None,
+    pattern: str | None,
+) -> list[Subject]:
+    """The cases of patients drawn by the seed, until there are so many; all if none are to be drawn."""
+    known = [Case(one.case, one.reference, one.reference, one.case) for one in subjects]
+    whose = {case.name: case.patient for case in with_patients(known, labels, patients, pattern)}
+    names, chosen = sorted(set(whose.values())), set()
+    for i in np.random.default_rng(seed).permutation(len(names)):
+        if cases is None or sum(patient in chosen for patient in whose.values()) < cases:
+            chosen.add(names[i])
+    return [one for one in subjects if whose[one.case] in chosen]
+
+
+def unreadable(
+    subjects: Sequence[Subject], labels: Path, model: Model, not_judged: Sequence[str], processes: int | None
+) -> list[str]:
+    """What is wrong with the files: read before any is predicted, which takes long."""
+    beside = labels.resolve().parent / "dataset.json"
+    theirs = read_dataset_json(beside) if beside.is_file() else model.dataset_json
+    try:
+        matching = match_classes(model.dataset_json, theirs, not_judged)
+    except ValueError as error:
+        return [f"{beside}: {error}"]
+    if not matching.is_identity:
+        return [f"{beside}: other label values than the model's ({matching}); give references in the model's values"]
+    references = [subject.reference for subject in subjects if subject.reference.is_file()]
+    problems = check_references(references, matching, processes)
+    for of_subject in each_subject(_wrong_images, subjects, processes, "Checking images"):
+        problems += of_subject
+    return problems
+
+
+def _wrong_images(subject: Subject) -> list[str]:
+    problems = []
+    for path in subject.images:
+        try:
+            shape = read_image(path).values.shape[1:]
+            mask = reference_of(subject).shape if subject.reference.is_file() else shape
+            if mask != shape:
+                problems.append(f"{subject.reference}: has (x, y, z) {mask}, the image {path.name} {shape}")
+        except ValueError as error:
+            if str(path) in str(error):  # references have been checked
+                problems.append(str(error))
+    return problems
+
+
+def reference_of(subject: Subject) -> np.ndarray:
+    """A case's label values, (x, y, z) as its image's."""
+    return as_volume(read_label_map(subject.reference).values, is_picture(subject.reference))
+
+
+def each_subject(work: Callable, subjects: Sequence[Subject], processes: int | None, description: str) -> list[Any]:
+    processes = default_processes() if processes is None else processes
+    return map_in_processes(work, subjects, processes, description, _PER_WORKER)

@@ -1,0 +1,47 @@
+"""What the documentation tells people to type is what the commands take."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nnunet_shapekd import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def code_lines(document: Path) -> list[str]:
+    """The lines of a document's code blocks; one that ends in a backslash goes on in the next."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def shapekd_commands() -> list[str]:
+    # [OPTIONAL] arguments and … stand for what the reader fills in
+    lines = {line for document in DOCUMENTS for line in code_lines(document)}
+    return sorted(line for line in lines if line.startswith("shapekd ") and not set("…[") & set(line))
+
+
+def test_there_are_commands_to_check():
+    assert len(shapekd_commands()) > 30
+
+
+@pytest.mark.parametrize("line", shapekd_commands())
+def test_a_documented_command_parses(line):
+    arguments = shlex.split(line, comments=True)[1:]
+    assert callable(cli._parser(arguments).parse_args(arguments).run)
+
+
+def test_documented_trainers_exist():
+    named = {name for document in DOCUMENTS for name in re.findall(r"-tr (nnUNetTrainer\w*)", document.read_text())}
+    ours = {name for name in named if re.search("MeanImage|ShapeKD", name)}
+    source = "\n".join(path.read_text() for path in (ROOT / "trainers").glob("*.py"))
+    assert ours and not [name for name in ours if f"class {name}(" not in source]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_to_files_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (document.parent / link).exists()]
