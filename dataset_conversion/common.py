@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gzip
 import json
 import os
@@ -133,8 +134,12 @@ def run_conversion(convert: Callable[[], Any]) -> int:
     """Converts and returns the exit status; errors a user can do something about become a line on stderr."""
     try:
         convert()
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError) as error:  # SimpleITK's cannot-write is a RuntimeError
+        message, full = f"Error: {error}", getattr(error, "errno", None) == errno.ENOSPC
+        if full or (not isinstance(error, ValueError) and getattr(error, "filename", None) is None):
+            # of writing, not of a file the user named; a progress bar has left its line open
+            message = f"\n{message} (nnUNet_raw is {os.environ.get('nnUNet_raw')}; no dataset was written)"
+        print(message, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; no dataset was written.", file=sys.stderr)
@@ -268,7 +273,7 @@ def _relabel(job: tuple[Path, Path], label_map: tuple[tuple[int, int], ...]) -> 
 
 def _write_nifti(job: tuple[Path, Path]) -> None:
     source, target = job
-    if source.suffix == ".gz":
+    if source.suffix.lower() == ".gz":
         shutil.copyfile(source, target)  # not copy: a read-only download must not make a read-only dataset
         return
     # No name and time in the gzip header, so that the same input always makes the same bytes.

@@ -23,7 +23,7 @@ MODALITIES = {"ct": ("CT", 32), "mr": ("MRI", 33)}
 LAYOUT = "ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz, ct_test_2001_image.nii.gz and mr_..., in any folders"
 NAMES = {205: "MLV", 420: "LA", 500: "LVC", 550: "RA", 600: "RV", 820: "ascending_aorta", 850: "pulmonary_artery"}
 LABEL_MAP = {source: target for target, source in enumerate(NAMES, 1)}
-_NIFTI = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label|label_encrypt\w*)\.nii(?:\.gz)?")
+_NIFTI = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label|label_encrypt\w*)(?i:\.nii(?:\.gz)?)")
 
 
 def find_cases(root: Path, modality: str) -> Found:

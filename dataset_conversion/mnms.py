@@ -17,7 +17,7 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.dataset_conversion import acdc, common
+from nnunet_shapekd.dataset_conversion import acdc, common, volumes
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
 from nnunet_shapekd.dataset_conversion.label_maps import relabel, values_in
@@ -40,6 +40,7 @@ REQUIRED = ("External code", "Vendor", "Centre", "ED", "ES")
 #: column of patients.csv -> column of the download's table
 EXTRA = {"vendor_name": "VendorName", "pathology": "Pathology", "age": "Age", "sex": "Sex",
          "height": "Height", "weight": "Weight"}  # fmt: skip
+_NIFTI = re.compile(r"(.+)_sa(_gt)?\.nii(?:\.gz)?", re.IGNORECASE)
 COLUMNS = ["case", "patient", "phase", "subset", "vendor", "centre", "frame", "n_frames", "repair_deg", *EXTRA]
 _CASES_PER_WORKER = 10  # a 4D file is read about three times as long as two 3D ones
 
@@ -113,6 +114,40 @@ def _row_problems(path: Path, row: Mapping[str, str], code: str) -> list[str]:
     return [f"{path}: {code}: {problem}; correct it" for problem in wrong]
 
 
+def _find_files(folder: Path) -> tuple[dict[tuple[Path, str], Path], dict[tuple[Path, str], Path], list[str]]:
+    """Images and labels below a folder by their own folder and patient's code, and problems."""
+    images: dict[tuple[Path, str], Path] = {}
+    labels: dict[tuple[Path, str], Path] = {}
+    problems = []
+    for path in volumes.nifti_below(folder):
+        match = _NIFTI.fullmatch(path.name)
+        if match:
+            kind, what = (labels, "label") if match[2] else (images, "patient")
+            twin = kind.setdefault((path.parent, match[1]), path)
+            if twin != path:
+                problems.append(f"{path}: the same {what} as {twin}; remove one of the two")
+    return images, labels, problems
+
+
+def _folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: Collection[str]) -> list[str]:
+    """Folders of the table's patients, and others in the first level, that are without an image."""
+    below = {(around, code) for parent, code in images for around in (parent, *parent.parents)}
+    not_empty = {around for around, _ in below}
+    problems = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_dir() and not volumes.is_hidden(path, folder)):
+        known = path.name in codes
+        if (path, path.name) not in below if known else path.parent == folder and path not in not_empty:
+            name = path.name if known else "CODE"
+            problems.append(f"{path}: has no {name}_sa.nii.gz; restore it from the download, or remove the folder")
+    return problems
+
+
+def absent_patients(root: Path, table: Path) -> list[str]:
+    """The patients of the table that have no image anywhere below ROOT."""
+    found = {match[1] for path in volumes.nifti_below(root) if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
+    return sorted(read_table(table)[0].keys() - found)
+
+
 def find_patients(
     root: Path, table: Path, train_from: Sequence[str], test_from: Sequence[str], train_vendors: Sequence[str] | None
 ) -> tuple[list[Patient], list[str]]:
@@ -124,22 +159,25 @@ def find_patients(
             there = ", ".join(sorted(path.name for path in root.iterdir())[:10]) if root.is_dir() else "no such folder"
             problems.append(f"{root / folder}: no such folder; expected {LAYOUT}, found: {there}")
             continue
-        images = sorted((root / folder).rglob("*_sa.nii*"))
+        images, labels, wrong = _find_files(root / folder)
+        problems += wrong
         if not images:
             problems.append(f"{root / folder}: no file named CODE_sa.nii.gz; expected {LAYOUT}")
-        for image in images:
-            match = re.fullmatch(r"([^.].*)_sa\.nii(?:\.gz)?", image.name)
-            if not match:
-                continue
-            code = match[1]
-            labels = [image.with_name(f"{code}_sa_gt{ending}") for ending in (".nii.gz", ".nii")]
-            label = next((path for path in labels if path.is_file()), None)
+        alone = [key for key in labels if key not in images]
+        problems += [
+            f"{labels[parent, code]}: label without an image; restore {code}_sa.nii.gz from the download"
+            for parent, code in alone
+        ]
+        if images:
+            problems += _folder_problems(root / folder, {*images, *alone}, rows)
+        for (parent, code), image in images.items():
+            label = labels.get((parent, code))
             if code in patients:
                 problems.append(f"{image}: the same patient as {patients[code].image}; remove one of the two")
             elif code not in rows:
                 problems.append(f"{table}: has no row of {code} ({image}); complete the table or remove the patient")
             else:
-                wrong = _row_problems(table, rows[code], code)
+                wrong = _row_problems(table, rows[code], code) + volumes.ending_problems(filter(None, (image, label)))
                 problems += wrong
                 train = folder in train_from and (train_vendors is None or rows[code]["Vendor"] in train_vendors)
                 if not wrong:
@@ -267,7 +305,8 @@ def convert_mnms(
     checked = common.check_target(dataset_id, name, **target)
     if not 0 <= max_repair_deg <= 10:
         raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {max_repair_deg}")
-    patients, problems = find_patients(root, find_table(root, table), train_from, test_from, train_vendors)
+    table = find_table(root, table)
+    patients, problems = find_patients(root, table, train_from, test_from, train_vendors)
     problems += common.label_gaps([patient.case("ED") for patient in patients])
     splits: list[dict[str, list[str]]] = []
     try:
@@ -294,7 +333,7 @@ def convert_mnms(
         common.write_json(folder / "splits_final.json", splits)
         common.write_json(folder / "vendors.json", _cases_of_vendors(patients))
         _write_cases(folder / "patients.csv", patients)
-    _print_summary(checked, patients, root)
+    _print_summary(checked, patients, root, absent_patients(root, table))
     return checked.folder
 
 
@@ -317,13 +356,15 @@ def _write_cases(path: Path, patients: Sequence[Patient]) -> None:
                 writer.writerow([*start, *known, *(row.get(column, "") for column in EXTRA.values())])
 
 
-def _print_summary(target: common.Target, patients: Sequence[Patient], root: Path) -> None:
+def _print_summary(target: common.Target, patients: Sequence[Patient], root: Path, absent: Sequence[str]) -> None:
     n = Counter(patient.subset for patient in patients)
     vendors = Counter((patient.row["Vendor"], patient.subset) for patient in patients)
     shown = ", ".join(
         f"{vendor} {vendors[vendor, 'Tr']} + {vendors[vendor, 'Ts']}" for vendor in sorted({v for v, _ in vendors})
     )
-    unlabelled = len(list((root / "Training/Unlabeled").rglob("*_sa.nii*")))
+    unlabelled = len(_find_files(root / "Training/Unlabeled")[0])
+    if absent:
+        print(f"{len(absent)} patients of the table are not in {root}: {', '.join(absent)}")
     if unlabelled:
         print(f"The {unlabelled} patients of Training/Unlabeled have no labels and were left out.")
     repaired = [f"{patient.code} ({patient.repair_deg:.3f})" for patient in patients if patient.repair_deg]

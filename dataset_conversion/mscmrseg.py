@@ -28,7 +28,7 @@ LAYOUT = "patientN_SEQ.nii.gz and patientN_SEQ_manual.nii.gz, with C0, T2 or LGE
 NAMES = {600: "RV", 200: "MLV", 500: "LVC", 1: "RV", 2: "MLV", 3: "LVC"}
 #: the challenge's values, and those of the 0 to 3 copy, which are ACDC's
 LABEL_MAP = {500: 3, 200: 2, 600: 1, 1: 1, 2: 2, 3: 3}
-_NIFTI = re.compile(r"(?:patient|subject)(\d+)_(C0|T2|LGE|DE)(_manual|_scribble)?\.nii(?:\.gz)?")
+_NIFTI = re.compile(r"(?:patient|subject)(\d+)_(C0|T2|LGE|DE)(_manual|_scribble)?(?i:\.nii(?:\.gz)?)")
 #: folders of labels that were published after the challenge, or of a copy's test set
 _TEST = re.compile(r".*test.*|.*gt_for_challenge.*", re.IGNORECASE)
 
@@ -56,7 +56,8 @@ def find_cases(root: Path, sequence: str) -> Found:
     if not files[""]:
         found.problems.append(f"{root}: no {sequence} images; expected {LAYOUT}")
     if unlabelled:
-        found.remarks.append(f"{len(unlabelled)} {sequence} images have no label and were left out.")
+        which = volumes.few([f"patient{number}" for number in unlabelled])
+        found.remarks.append(f"{len(unlabelled)} {sequence} images have no label and were left out: {which}.")
     if files["_scribble"]:
         found.remarks.append(f"{len(files['_scribble'])} scribbles were left out: they are no full labels.")
     return found

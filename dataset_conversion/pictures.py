@@ -19,7 +19,11 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 EXIF = ("refuse", "apply", "ignore")
 #: channel names of nnU-Net's dataset.json by Pillow's mode
 CHANNEL_NAMES = {"L": {"0": "grey"}, "RGB": {"0": "R", "1": "G", "2": "B"}}
-_ORIENTATION, _TIFF_BITS = 0x0112, 258
+_ORIENTATION, _TIFF_BITS, _TIFF_COMPRESSION = 0x0112, 258, 259
+# Pillow (12.3 and 13.0) maps uncompressed files of these modes into memory, and scrambles those it lays on their side.
+_MAPPED_MODES = ("L", "P", "RGBA", "RGBX", "CMYK", "I;16", "I;16B", "I;16L")
+#: an inner class may lie outside its outer one by this share: soft maps and antialiasing explain a few per cent
+_OUTSIDE = 0.05
 #: what undoes the turning that viewers do for an EXIF orientation
 _BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,12 +48,14 @@ class Labels:
         inside: class -> the classes inside it, which are listed after it.
         background: value that is no class.
         colours: masks are read as colours.
+        per_file: each class has mask files of its own.
     """
 
     values: dict[str, tuple[int, ...]]
     inside: dict[str, tuple[str, ...]]
     background: int = 0
     colours: bool = False
+    per_file: bool = False
 
     def index(self, name: str) -> int:
         return list(self.values).index(name) + 1
@@ -111,7 +117,7 @@ def parse_labels(texts: Sequence[str], background: str = "0", nested: bool = Fal
         raise ValueError(
             f"--labels: {taken[0]} has the value of the background, {background}; give the other --background"
         )
-    return Labels(values, inside, zero, colours)
+    return Labels(values, inside, zero, colours, per_file)
 
 
 def _parse_value(text: str, colours: bool, argument: str) -> int:
@@ -129,7 +135,8 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
     """The one picture in a file, read whole; turned as EXIF says with "apply", as it is stored with "ignore".
 
     Raises:
-        ValueError: if it cannot be read whole, holds several pictures, or is turned by EXIF and ``exif`` is "refuse".
+        ValueError: if it cannot be read whole, holds several pictures, or is turned by EXIF and ``exif`` is "refuse",
+            or Pillow cannot turn it.
     """
     try:
         with Image.open(path) as picture:
@@ -141,6 +148,12 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
     if n_frames > 1:
         raise ValueError(f"{path}: holds {n_frames} pictures, expected one; save them as files of their own")
     if orientation in _BACK:
+        uncompressed = picture.format == "TIFF" and picture.tag_v2.get(_TIFF_COMPRESSION, 1) == 1
+        if orientation >= 5 and uncompressed and picture.mode in _MAPPED_MODES:
+            raise ValueError(
+                f"{path}: its EXIF orientation is {orientation}, which Pillow gets wrong in an uncompressed TIF of "
+                f"mode {picture.mode}: save it turned as its mask or image is, in another program"
+            )
         if exif == "refuse":
             raise ValueError(
                 f"{path}: its EXIF orientation is {orientation}, so viewers turn or mirror it and nnU-Net does not: "
@@ -251,10 +264,12 @@ def _mask_values(path: Path, exif: str, colours: bool, brightness: bool) -> np.n
     deep = _is_deep(picture, path)
     # A palette's indices are the classes, unless colours or brightness are asked for.
     if picture.mode in ("P", "PA") and (colours or brightness):
-        picture = picture.convert("RGB")
+        picture = picture.convert("RGBA")
     array = np.asarray(picture)
     if array.dtype == bool:
         return array.astype(np.int32) * (0xFFFFFF if colours else 255)
+    if picture.mode in ("LA", "La", "PA", "RGBA") and _is_in_alpha(array):
+        raise ValueError(f"{path}: its information is in the alpha channel; save the mask as grey PNG")
     if picture.mode in ("LA", "La", "PA"):
         array = array[..., 0]
     # Deep masks are fine as class indices only.
@@ -274,6 +289,12 @@ def _mask_values(path: Path, exif: str, colours: bool, brightness: bool) -> np.n
     if spread > (_GREY_TOLERANCE if brightness else 0):
         raise ValueError(f"{path}: is coloured; name the colours with --labels, like polyp:#FF0000")
     return array[..., 1]
+
+
+def _is_in_alpha(array: np.ndarray) -> bool:
+    """Whether nothing but the last channel of (height, width, channels) differs between pixels."""
+    first = array[0, 0]
+    return bool((array[..., :-1] == first[:-1]).all() and (array[..., -1] != first[-1]).any())
 
 
 def _is_deep(picture: Image.Image, path: Path) -> bool:
@@ -296,9 +317,12 @@ def merge_masks(parts: Sequence[np.ndarray], labels: Labels) -> np.ndarray:
     """One mask of several of the same image, uint8 indices (height, width); an inner class wins over an outer one.
 
     Raises:
-        ValueError: saying how many pixels two masks give to different classes, none inside the other.
+        ValueError: saying how many pixels two masks give to different classes, none inside the other; or how much of
+            an inner class lies outside its outer one, where the classes have files of their own.
     """
     names = list(labels.values)
+    if labels.per_file:
+        _check_nesting(parts, labels)
     merged = parts[0]
     for part in parts[1:]:
         low, high = np.minimum(merged, part), np.maximum(merged, part)
@@ -310,3 +334,19 @@ def merge_masks(parts: Sequence[np.ndarray], labels: Labels) -> np.ndarray:
                 raise ValueError(f"{n_pixels} pixels are both {outer} and {inner}; give --nested if that is meant so")
         merged = high
     return merged
+
+
+def _check_nesting(parts: Sequence[np.ndarray], labels: Labels) -> None:
+    """Raises ValueError where more of a part, which is of one class, lies outside an outer class than `_OUTSIDE`."""
+    for part in parts:
+        index = int(part.max())
+        inner = list(labels.values)[index - 1]
+        for outer in (name for name in labels.values if index and inner in labels.inside[name]):
+            within = np.logical_or.reduce([other == labels.index(outer) for other in parts])
+            of_inner = part == index
+            share = np.count_nonzero(of_inner & ~within) / np.count_nonzero(of_inner)
+            if share > _OUTSIDE:
+                raise ValueError(
+                    f"{100 * share:.1f} % of {inner} lie outside {outer}, expected at most {100 * _OUTSIDE:g} %: look "
+                    "whether the two are swapped, and correct the masks or leave the case out with --exclude"
+                )

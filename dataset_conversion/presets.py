@@ -13,6 +13,7 @@ Kvasir-SEG's are JPG and others may have soft edges.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,12 @@ def rim_one_dl(partition: str) -> tuple[Layout, ...]:
         Layout(rf"{partition}/{folder}/(?P<stratum>normal|glaucoma)/(?P<case>[^/]+)", masks, subset)
         for folder, subset in (("training_set", "Tr"), ("test_set", "Ts"))
     )
+
+
+def rim_one_number(case: str) -> str:
+    """The number that both eyes in RIM-ONE r3 share, "N-1" of "N-1-L"; an image of RIM-ONE DL is its own group."""
+    match = re.fullmatch(r"([NGS]-\d+)-[LR]", case, re.IGNORECASE)
+    return match[1].upper() if match else case
 
 
 _NO_GROUPS = "{} does not say which {}: the folds are by image. Give --group REGEX if you know more."
@@ -253,6 +260,8 @@ PRESETS = {
         labels=("disc:255", "cup:255"),
         nested=True,
         threshold=128,
-        note=_NO_GROUPS.format("RIM-ONE", "images are of one patient"),
+        group=rim_one_number,
+        note="RIM-ONE does not say which images are of one patient: of r3, images of one number (N-1-L and N-1-R) are "
+        "in one fold, of DL each image counts alone. Give --group REGEX if you know more.",
     ),
 }  # fmt: skip

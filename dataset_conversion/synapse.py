@@ -32,9 +32,10 @@ ORGANS = (
 TRANSUNET_ORGANS = (
     "aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach",
 )  # fmt: skip
+LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 SPLITS = ("transunet", "folds")
-_NIFTI = re.compile(r"(img|label)(\d{4})\.nii(?:\.gz)?")
+_NIFTI = re.compile(r"(img|label)(\d{4})(?i:\.nii(?:\.gz)?)")
 
 
 def label_map(n_organs: int) -> dict[int, int]:
@@ -74,7 +75,11 @@ def find_cases(root: Path, split: str | None) -> Found:
             f"{bases[0] / 'img'}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
             "download, or divide the cases with --split folds or your own lists"
         )
-    n_testing = len(list((bases[0].parent / "Testing").rglob("img*.nii*")))
+    absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.cases, *test)]
+    if absent and split is not None:
+        found.remarks.append(f"{len(absent)} of the {len(LABELLED)} labelled cases are not there: {', '.join(absent)}.")
+    testing = volumes.nifti_below(bases[0].parent / "Testing")
+    n_testing = sum(path.name.lower().startswith("img") for path in testing)
     if n_testing:
         found.remarks.append(f"The {n_testing} images of Testing have no labels and were left out.")
     return found

@@ -16,6 +16,7 @@ from nnunet_shapekd.dataset_conversion.common import Case, ConversionError, Targ
 from nnunet_shapekd.output import new_folder
 
 COLUMNS = ["case", "patient", "subset", "source"]
+_ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
 @dataclass
@@ -29,20 +30,45 @@ class Found:
 
 
 def nifti_files(root: Path, layout: str) -> list[Path]:
-    """All NIfTI files below a folder, without what operating systems leave beside them.
+    """All NIfTI files below a folder, as :func:`nifti_below`.
 
     Raises:
-        ConversionError: if there are none; `layout` says what was expected.
+        ConversionError: if there are none; `layout` says what was expected. Or if one's ending is of mixed case.
     """
     if not root.is_dir():
         raise ConversionError(f"{root}: no such folder; ROOT is the extracted download: {layout}")
-    below = (path for path in sorted(root.rglob("*.nii*")) if path.name.endswith((".nii", ".nii.gz")))
-    hidden = re.compile(r"\..*|__MACOSX")
-    files = [path for path in below if not any(hidden.fullmatch(part) for part in path.relative_to(root).parts)]
+    files = nifti_below(root)
+    problems = ending_problems(files)
+    if problems:
+        raise ConversionError(problems)
     if not files:
         found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
         raise ConversionError(f"{root}: no NIfTI files found. Expected {layout}. Found there: {found}")
     return files
+
+
+def nifti_below(folder: Path) -> list[Path]:
+    """All NIfTI files below a folder, endings in either case, without what operating systems leave beside them."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if _ENDING.search(path.name) and not is_hidden(path, folder) and not path.is_dir()
+    ]
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether a name between the root and the path's own is one that operating systems give."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
+
+
+def ending_problems(paths: Iterable[Path]) -> list[str]:
+    """Endings that SimpleITK refuses to read (2.5): it knows .nii.gz and .NII.GZ, but none of mixed case."""
+    endings = {path: _ENDING.search(path.name)[0] for path in paths}
+    return [
+        f"{path}: cannot be read for its ending {ending}; rename it to end in {ending.lower()}"
+        for path, ending in endings.items()
+        if ending not in (ending.lower(), ending.upper())
+    ]
 
 
 def few(paths: Sequence[Path | str], root: Path | None = None) -> str:

@@ -333,6 +333,70 @@ def test_a_missing_folder_or_table_says_what_was_expected(download: Path, raw: P
     assert "table.csv: expected the columns" in problem and "External code, Vendor, Centre missing" in problem
 
 
+def respell(folder: Path, old: str, new: str) -> None:
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace(old, new)))
+
+
+@pytest.mark.parametrize(("old", "new"), [(".nii.gz", ".NII.GZ"), ("_sa", "_SA"), ("_sa_gt.nii.gz", "_sa_GT.NII.GZ")])
+def test_names_in_upper_case_are_read(old: str, new: str, pristine: Path, download: Path, raw: Path) -> None:
+    for code in ("Training/Labeled/A2S", "Testing/D0T"):
+        respell(download / code, old, new)
+    assert contents(convert(download, raw_folder=raw / "upper")) == contents(convert(pristine))
+
+
+def test_an_ending_of_mixed_case_is_refused_with_the_name_to_give(download: Path, raw: Path) -> None:
+    respell(download / "Training/Labeled/A2S", "_sa.nii.gz", "_sa.nii.GZ")
+    (problem,) = problems_of(download, raw)
+    assert "A2S_sa.nii.GZ: " in problem and "rename it to end in .nii.gz" in problem
+
+
+def test_folders_may_be_nested(download: Path, raw: Path) -> None:
+    train = download / "Training/Labeled"
+    (train / "A2S").rename(train / "tmp")
+    (train / "A2S").mkdir()
+    (train / "tmp").rename(train / "A2S/A2S")
+    assert len(list((convert(download) / "labelsTr").iterdir())) == 24
+
+
+def test_no_patient_of_the_folders_is_lost_silently(download: Path, raw: Path) -> None:
+    train = download / "Training/Labeled"
+    (train / "A0S/A0S_sa.nii.gz").unlink()
+    (train / "A1S/A1S_sa_gt.nii.gz").rename(train / "A1S/A9S_sa_gt.nii.gz")
+    for path in (train / "A2S").iterdir():
+        path.unlink()
+    (train / "A3S/A3S_sa.nii.gz").rename(train / "A3S/A3S.nii.gz")
+    (train / "A3S/A3S_sa_gt.nii.gz").unlink()
+    (train / "notes").mkdir()
+    shutil.copy(train / "A4S/A4S_sa_gt.nii.gz", train / "A4S/A4S_SA_gt.nii.gz")
+    shutil.rmtree(download / "Testing/D0T")
+    (download / "Testing/D0T").mkdir()
+    expected = [
+        "A0S_sa_gt.nii.gz: label without an image; restore A0S_sa.nii.gz",
+        "A9S_sa_gt.nii.gz: label without an image",
+        "A1S_sa.nii.gz: training image without a label",
+        "A2S: has no A2S_sa.nii.gz",
+        "A3S: has no A3S_sa.nii.gz",
+        "A4S_sa_gt.nii.gz: the same label as",
+        "notes: has no CODE_sa.nii.gz",
+        "Testing: no file named CODE_sa.nii.gz",
+    ]
+    problems = problems_of(download, raw)
+    assert [sum(words in problem for problem in problems) for words in expected] == [1] * len(expected)
+    assert len(problems) == len(expected)
+
+
+def test_patients_of_the_table_that_are_nowhere_are_named(
+    download: Path, raw: Path, capsys: pytest.CaptureFixture
+) -> None:
+    convert(download, test_from=["Testing"])  # C0V is in another folder, E0U among the unlabelled
+    assert "of the table" not in capsys.readouterr().out
+    shutil.rmtree(download / "Training/Labeled/A2S")
+    shutil.rmtree(download / "Training/Unlabeled")
+    convert(download, dataset_id=40)
+    assert f"2 patients of the table are not in {download}: A2S, E0U\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("wrong", [{"dataset_id": 0}, {"processes": 0}, {"seed": -1}, {"max_repair_deg": 11}])
 def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristine: Path, raw: Path) -> None:
     (problem,) = problems_of(pristine, raw, **wrong)

@@ -268,6 +268,34 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
     assert len(problems) == len(expected)
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_endings_in_upper_case_are_read(compressed: bool, pristine: Path, download: Path, raw: Path) -> None:
+    base = download / "C0LET2_nii45_for_challenge19"
+    for stem in ("c0t2lge/patient2_LGE", "lgegt/patient2_LGE_manual"):
+        path = base / f"{stem}.nii.gz"
+        if not compressed:
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(base / f"{stem}.nii"))
+            path.unlink()
+            path = base / f"{stem}.nii"
+        path.rename(base / f"{stem}{'.NII.GZ' if compressed else '.NII'}")
+    one, other = convert(pristine), convert(download, dataset_id=77)
+    for name in ("imagesTr/patient02_LGE_0000.nii.gz", "labelsTr/patient02_LGE.nii.gz"):
+        assert np.array_equal(voxels(one / name), voxels(other / name))
+
+
+def test_an_ending_of_mixed_case_is_refused_with_the_name_to_give(download: Path, raw: Path) -> None:
+    path = download / "C0LET2_nii45_for_challenge19/lgegt/patient2_LGE_manual.nii.gz"
+    path.rename(path.with_suffix(".Gz"))
+    (problem,) = problems_of(download, raw)
+    assert "patient2_LGE_manual.nii.Gz: " in problem and "rename it to end in .nii.gz" in problem
+
+
+def test_images_without_a_label_are_named(pristine: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(pristine)
+    printed = capsys.readouterr().out
+    assert "4 LGE images have no label and were left out: patient9, patient10, patient11, patient12." in printed
+
+
 def test_no_images_of_a_sequence_say_what_was_expected(tmp_path: Path, raw: Path) -> None:
     write_case(tmp_path / "root/patient1_C0.nii.gz", tmp_path / "root/patient1_C0_manual.nii.gz", CHALLENGE)
     problems = problems_of(tmp_path / "root", raw)

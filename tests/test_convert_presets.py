@@ -281,6 +281,23 @@ def test_of_rim_one_r3_the_annotated_left_image_is_kept(mask_width: int, tmp_pat
     assert np.array_equal(label_of(folder, "G-2-R"), nested())
 
 
+def test_both_eyes_of_a_number_of_rim_one_r3_stay_together(tmp_path: Path, raw: Path) -> None:
+    for name in ("N-1-L", "n-1-R", "N-2-L", "N-3-R", "N-11-L"):
+        photo(tmp_path / f"Healthy/Stereo Images/{name}.jpg", (16, 6))
+        mask(tmp_path / f"Healthy/Average_masks/{name}-Disc-Avg.png", DISC)
+        mask(tmp_path / f"Healthy/Average_masks/{name}-Cup-Avg.png", CUP)
+    folder = convert(tmp_path, "rim-one", folds=4)
+    whose = {case: row["patient"] for case, row in rows_of(folder).items()}
+    assert whose == {"N-1-L": "N-1", "n-1-R": "N-1", "N-2-L": "N-2", "N-3-R": "N-3", "N-11-L": "N-11"}
+    for split in json.loads((folder / "splits_final.json").read_text()):
+        assert {"N-1-L", "n-1-R"} <= set(split["train"]) or {"N-1-L", "n-1-R"} == set(split["val"])
+
+
+def test_images_of_rim_one_dl_are_each_a_group_of_their_own() -> None:
+    for case in ("r1_Im001", "r3_N-1-L", "r3_N-1-R", "r2_Im402-ACV"):
+        assert presets.rim_one_number(case) == case
+
+
 # --- all of them -------------------------------------------------------------------------------------------------
 
 

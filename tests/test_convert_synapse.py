@@ -181,6 +181,43 @@ def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristi
     assert str(next(iter(wrong.values()))) in problem
 
 
+def test_endings_in_upper_case_are_read(pristine: Path, download: Path, raw: Path) -> None:
+    for kind in ("img", "label"):
+        path = download / f"RawData/Training/{kind}/{kind}0005.nii.gz"
+        path.rename(path.with_name(f"{kind}0005.NII.GZ"))
+    folder = convert(download)
+    assert cases_in(folder / "labelsTr") == TRAIN
+    source = pristine / "RawData/Training/img/img0005.nii.gz"
+    assert filecmp.cmp(source, folder / "imagesTr/case0005_0000.nii.gz", shallow=False)
+
+
+@pytest.mark.parametrize("split", ["transunet", "folds"])
+def test_missing_training_cases_are_named(
+    split: str, pristine: Path, download: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(pristine, split=split, dataset_id=41)
+    assert "labelled cases" not in capsys.readouterr().out
+    for number in (5, 40):
+        for kind in ("img", "label"):
+            (download / f"RawData/Training/{kind}/{kind}{number:04d}.nii.gz").unlink()
+    convert(download, split=split)
+    assert "2 of the 30 labelled cases are not there: img0005, img0040.\n" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_said_on_a_line_of_its_own(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def disk_full(job: tuple[Path, Path]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(common, "_write_nifti", disk_full)
+    assert main([str(pristine), "--processes", "1"]) == 1
+    printed = capsys.readouterr().err
+    expected = f"Error: [Errno 28] No space left on device (nnUNet_raw is {raw}; no dataset was written)"
+    assert "Writing files" in printed and expected in printed.splitlines()
+    assert not raw.exists()
+
+
 def test_a_run_that_fails_while_writing_leaves_nothing(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
