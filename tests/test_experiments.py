@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +78,29 @@ def test_seeded_trainers_draw_the_same_numbers_in_the_same_epoch(monkeypatch):
     stock, student = seeded.nnUNetTrainer_Seeded, seeded.nnUNetTrainerShapeKD_Seeded
     assert drawn(stock, 4) == drawn(student, 4) != drawn(stock, 5)
     assert student.teacher_trainer_name() == "nnUNetTrainerMeanImage_Seeded"
+
+
+def five_tasks(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    script = ROOT / "scripts/experiments/five_tasks.sh"
+    return subprocess.run(["bash", script, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("rm", "out", "0"), ("train", "out"), ("prepare", "data")])
+def test_what_is_no_command_shows_the_commands_and_does_nothing(arguments, tmp_path):
+    done = five_tasks(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "five_tasks.sh prepare DATA OUT" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_unknown_task_is_refused_before_anything_begins(tmp_path):
+    done = five_tasks("train", "out", "0", "polyp", "cardiax", cwd=tmp_path)
+    assert done.returncode == 1 and "unknown task cardiax; there are cardiac" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_judging_what_is_not_prepared_says_so(tmp_path):
+    done = five_tasks("judge", "out", "0", "polyp", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.strip().endswith("run prepare first")
 
 
 def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:

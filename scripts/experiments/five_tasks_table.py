@@ -9,13 +9,12 @@ as patients.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_shapekd.evaluation.results import Evaluation, read_evaluation
+from nnunet_shapekd.evaluation.results import Evaluation, read_evaluation, write_csv
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval, patient_means
 
 MODELS = ("stock", "student")
@@ -87,27 +86,33 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, required=True, help="every value, to write")
     args = parser.parse_args()
 
-    first = args.out / "judged" / f"seed{args.seeds[0]}"
-    with args.csv.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("task", "dataset", "seed", "model", "case", "patient", "class", "metric", "unit", "value"))
-        for folder in sorted(first.glob("*/Dataset*")):
-            task, dataset = folder.parts[-2:]
-            judged = []
-            for seed in args.seeds:
-                of_seed = args.out / "judged" / f"seed{seed}" / task / dataset
-                judged.append({model: read_evaluation(of_seed / model) for model in MODELS})
-                for model, evaluation in judged[-1].items():
-                    units = {"dice": "1", "hd95": evaluation.distance_unit}
-                    units |= dict.fromkeys(("reference_size", "prediction_size"), evaluation.size_unit)
-                    for found in evaluation.rows:
-                        for metric, unit in units.items():
-                            value = "" if math.isnan(found[metric]) else f"{found[metric]:.5g}"
-                            whose = (found["case"], found["patient"], found["class"])
-                            writer.writerow((task, dataset, seed, model, *whose, metric, unit, value))
-            print(row(task, dataset, judged))
-            if invented := shared(judged)[1]:
-                print(f"{dataset}: without {invented} structures that are not there and that some run predicted")
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error("--seeds: each seed once")
+    judged_folders = {seed: args.out / "judged" / f"seed{seed}" for seed in args.seeds}
+    sets = {f"seed {s}": {p.relative_to(f) for p in f.glob("*/Dataset*")} for s, f in judged_folders.items()}
+    everything = sorted(set.union(*sets.values()))
+    if missing := [f"{path} of {seed}" for seed, found in sets.items() for path in everything if path not in found]:
+        parser.error(f"not judged yet: {', '.join(missing)}")
+
+    rows = []
+    for path in everything:
+        task, dataset = path.parts
+        judged = []
+        for seed, folder in judged_folders.items():
+            judged.append({model: read_evaluation(folder / path / model) for model in MODELS})
+            for model, evaluation in judged[-1].items():
+                units = {"dice": "1", "hd95": evaluation.distance_unit}
+                units |= dict.fromkeys(("reference_size", "prediction_size"), evaluation.size_unit)
+                rows += [
+                    (task, dataset, seed, model, r["case"], r["patient"], r["class"], metric, unit, r[metric])
+                    for r in evaluation.rows
+                    for metric, unit in units.items()
+                ]
+        print(row(task, dataset, judged))
+        if invented := shared(judged)[1]:
+            print(f"{dataset}: without {invented} structures that are not there and that some run predicted")
+    columns = ("task", "dataset", "seed", "model", "case", "patient", "class", "metric", "unit", "value")
+    write_csv(args.csv, columns, rows)
 
 
 if __name__ == "__main__":
