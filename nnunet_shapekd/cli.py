@@ -235,7 +235,7 @@ def _add_predicting(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="MODEL_FOLDER",
-        help="models trained on the same dataset, to judge beside it; the first is what others are compared with",
+        help="models trained on the same dataset, to judge beside it (cross compares all others with the first)",
     )
     add("--names", nargs="+", metavar="NAME", help="of baselines and model, in this order")
     add("--leave-out", nargs="+", default=(), metavar="CLASS", help="classes that are not judged")

@@ -37,12 +37,12 @@ def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Itera
     missing_parents = [parent for parent in target.parents if not parent.exists()]
     host, pid = platform.node(), os.getpid()
     building, aside = (target.with_name(f".shapekd-{what}-{target.name}-{host}-") for what in ("partial", "before"))
-    for leftover in _left_behind(aside):
+    for leftover in left_behind(aside):
         if target.exists():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.rename(target)
-    for leftover in _left_behind(building):
+    for leftover in left_behind(building):
         shutil.rmtree(leftover, ignore_errors=True)
     check_free(target, kind)
     building, aside = (path.with_name(f"{path.name}{pid}") for path in (building, aside))
@@ -107,7 +107,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def _left_behind(stem: Path) -> list[Path]:
+def left_behind(stem: Path) -> list[Path]:
     """Folders that runs which are no more have left under this name and their process's number."""
     if not stem.parent.is_dir():
         return []

@@ -12,6 +12,7 @@ from skimage.io import imread, imsave
 
 pytest.importorskip("torchio")
 
+from nnunet_shapekd.across import shifts
 from nnunet_shapekd.across.shifts import (
     BIAS_PERCENTILES,
     PERCENTILES,
@@ -244,3 +245,55 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
         (tmp_path / name).write_bytes(b"no image")
         with pytest.raises(ValueError, match=name):
             read_image(tmp_path / name)
+
+
+def disc_in(size: int) -> np.ndarray:
+    """(1, size, size, 1): the same disc, with more or less air around it."""
+    x, y = np.mgrid[:size, :size] - size // 2
+    return (100.0 * (x**2 + y**2 < 400) + 1.0 * (x**2 + y**2 < 100)).astype(np.float32)[None, ..., None]
+
+
+@pytest.mark.parametrize("size", [122, 123, 124, 126])
+def test_ghosting_is_as_strong_whatever_the_images_size(size):
+    def change(size: int) -> float:
+        values = disc_in(size)
+        ghosted = shifts._ghosting(values, 1.0, scene("ghosting"))
+        return float(np.abs(ghosted - values).sum() / values.sum())
+
+    assert change(size) == pytest.approx(change(120), rel=0.15) and change(120) > 0.2
+
+
+def test_noise_and_contrast_are_by_each_colours_own_deviation_and_mean():
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.normal(128, 40, (64, 64, 1)), rng.normal(60, 4, (64, 64, 1))]).astype(np.float32)
+    noise = shifts._noise(values, 0.5, scene("noise")) - values
+    assert noise.std((1, 2, 3)) == pytest.approx([20, 2], rel=0.1)
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.1
+    contrast = shifts._contrast(values, 2.0, scene("contrast"))
+    assert contrast.mean((1, 2, 3)) == pytest.approx(values.mean((1, 2, 3)), rel=0.05)
+
+
+def test_an_axis_too_short_for_a_low_resolution_stays_as_it_is():
+    values = np.random.default_rng(0).normal(size=(1, 2, 40, 3)).astype(np.float32)
+    assert shifted(values, "low-resolution", 4, scene("low-resolution")).shape == values.shape
+
+
+def test_only_the_structure_is_inverted_where_it_lies():
+    values = np.full((1, 50, 30, 1), 100, np.float32)
+    mask = np.zeros((50, 30, 1), bool)
+    mask[34:42, 5:11] = True  # off the middle, and of another place if axes were swapped
+    values[0][mask] = 160
+    values[0, :4, :4] = 0  # so that the range has room on both sides
+    result = shifted(values, "inversion", 4, scene("inversion", mask))[0]
+    assert result[37:39, 7:9].mean() < 60 and values[0, 37, 7] == 160
+    far = np.ones_like(mask)
+    far[29:47, 0:16] = False
+    assert np.allclose(result[far], values[0][far], atol=1e-3)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    values = np.ones((5, 6, 7), np.float32)
+    values[1, 2, 3] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "case_0000.nrrd"))
+    with pytest.raises(ValueError, match=r"case_0000\.nrrd: 1 values are not finite"):
+        read_image(tmp_path / "case_0000.nrrd")

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
+import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from matrix_datasets import DATASETS
+import torch
+from conftest import segmentations
+from matrix_datasets import DATASETS, TEST_CASE
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from skimage.io import imread
 from test_cross import STOCK, STUDENT, TEACHER, write_models
+from test_experiments import evaluation
 
 pytest.importorskip("torchio")
 
 from nnunet_shapekd.across import predict
+from nnunet_shapekd.across import stress as stress_module
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.across.shifts import SHIFTS
-from nnunet_shapekd.across.stress import lines, plan, stress
+from nnunet_shapekd.across.stress import MARK, in_training, lines, over_patients, plan, stress
 from nnunet_shapekd.across.stress_cases import drawn, find_subjects
 from nnunet_shapekd.cli import main, trainers_folder
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
@@ -49,7 +58,7 @@ def models(root) -> dict[str, Path]:
     """Model folders with random weights, of which the student's records its validation cases."""
     folds = {0: ["case_3"], 1: ["case_2"]}
     folders = write_models(root, "plain", "2d", {STOCK: folds, STUDENT: folds, TEACHER: {0: ["case_3"]}})
-    splits = [{"train": [], "val": cases} for cases in folds.values()]
+    splits = [{"train": [c for c in PLAIN.training_cases if c not in val], "val": val} for val in folds.values()]
     (root / "preprocessed" / PLAIN.name / "splits_final.json").write_text(json.dumps(splits))
     return folders
 
@@ -92,15 +101,36 @@ def test_the_table_has_every_model_shift_severity_case_and_class(done):
     assert all(imread(path).std() > 0 for path in (done / "results").glob("*.png"))
 
 
-def test_severity_0_is_the_image_itself(done, raw, models):
+def nnunets(model: Path, images: list[Path], out: Path, tta: bool) -> np.ndarray:
+    """The segmentation nnU-Net makes by itself, with fold 0."""
+    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=tta, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    out.mkdir()
+    predictor.predict_from_files_sequential([[str(path) for path in images]], [str(out / "case")])
+    return segmentations(out)["case.nii.gz"]
+
+
+def test_severity_0_is_the_image_itself(done, raw, models, tmp_path):
     folder = done / "predictions" / "stock" / "none_0"
     evaluation = evaluate_folders(raw / "labelsTr", folder, chill=True)
     ours = [row for row in rows_of(done) if row["model"] == "stock" and row["shift"] == "none"]
     assert [float(row["dice"]) for row in ours] == pytest.approx([row["dice"] for row in evaluation.rows], rel=1e-5)
-    images = {"case_3": sorted((raw / "imagesTr").glob("case_3_*"))}
-    predict.predict_cases(read_model(models[STOCK], [0]), images, done.parent / "alone", device="cpu", tta=False)
-    alone, shifted = (sitk.ReadImage(str(path / "case_3.nii.gz")) for path in (done.parent / "alone", folder))
-    assert np.array_equal(sitk.GetArrayFromImage(alone), sitk.GetArrayFromImage(shifted))
+    theirs = nnunets(models[STOCK], sorted((raw / "imagesTr").glob("case_3_*")), tmp_path / "theirs", tta=False)
+    assert np.array_equal(segmentations(folder)["case_3.nii.gz"], theirs)
+
+
+def test_severity_0_is_nnunets_own_prediction_with_mirroring_too(models, raw, tmp_path):
+    mirroring = tmp_path / models[STUDENT].parent.name / models[STUDENT].name
+    shutil.copytree(models[STUDENT], mirroring)
+    path = mirroring / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save({**checkpoint, "inference_allowed_mirroring_axes": (0, 1)}, path)
+    options = {**QUICK, "shifts": ["noise"], "severities": [1], "tta": True}
+    stress(mirroring, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", folds=[0], **options)
+    images = sorted((raw / "imagesTs").glob("*.nii.gz"))
+    theirs = [nnunets(mirroring, images, tmp_path / f"theirs{tta}", tta=tta) for tta in (True, False)]
+    ours = segmentations(tmp_path / "out" / "predictions" / STUDENT / "none_0")[f"{TEST_CASE}.nii.gz"]
+    assert np.array_equal(ours, theirs[0]) and not np.array_equal(*theirs)
 
 
 def test_all_models_predicted_the_same_files(done):
@@ -118,13 +148,19 @@ def test_what_is_predicted_is_kept_and_the_result_the_same(done, models, raw, tm
     shutil.copytree(done, out)
     shutil.rmtree(out / "predictions" / "student" / "ghosting_4")  # as if the run had been killed
     shutil.rmtree(out / "results")
-    (out / ".images-killed").mkdir()
+    (out / ".images-holiday").mkdir()
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    images = [out / "predictions" / f".images-{platform.node()}-{pid}" for pid in (killed.pid, os.getppid())]
+    for folder in images:
+        folder.mkdir()
     predicted, original = [], predict._run
     monkeypatch.setattr(predict, "_run", lambda p, images, out, n: (predicted.append(out), original(p, images, out, n)))
     options = {**QUICK, "baselines": [models[STOCK]], "names": ["stock", "student"], "folds": [0]}
     stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", out, **options)
     assert [path.parent.name for path in predicted] == ["ghosting_4"]
-    assert sorted(path.name for path in out.iterdir()) == ["predictions", "results"]
+    assert sorted(path.name for path in out.iterdir()) == [".images-holiday", "predictions", "results"]
+    assert [folder.exists() for folder in images] == [False, True]  # of a process that is no more, and of another one
     assert (out / "results" / "stress.csv").read_bytes() == (done / "results" / "stress.csv").read_bytes()
 
 
@@ -143,6 +179,72 @@ def test_the_printed_means_are_means_over_patients(done):
         cells = [line.split() for line in text if line.startswith("noise") and "student" in line]
         assert f"{factor * np.mean(of_class):.1f}" in [row[-1] for row in cells]
         assert {row[1] for row in cells} == {"*"}
+
+
+def means_of(dice: dict[str, dict[str, float]], folder: Path) -> tuple[dict[str, float], dict]:
+    """Mean Dice of models, and what was counted, where each has one Dice a case."""
+    steps = {(name, "none", 0): evaluation(name, folder / name, of_case) for name, of_case in dice.items()}
+    values, counts = over_patients(steps)
+    return {name: found["dice"].mean() for (name, _, _), found in values.items()}, counts
+
+
+def test_a_structure_that_one_model_invented_leaves_the_means_of_all(tmp_path):
+    a = {"p1_a": 0.8, "p2_a": 0.6, "p3_a": math.nan, "p4_a": math.nan}
+    means, counts = means_of({"a": a, "b": {**a, "p3_a": 0.0}}, tmp_path)
+    assert means == pytest.approx({"a": 0.7, "b": 0.7})
+    assert counts == {"n_cases": 2, "n_patients": 2, "n_invented": 1, "invented": {"a": 0, "b": 1}}
+
+
+def test_a_structure_invented_at_one_severity_leaves_all_severities(tmp_path):
+    images = evaluation("a", tmp_path / "0", {"p1_a": 0.8, "p2_a": math.nan})
+    noisy = evaluation("a", tmp_path / "1", {"p1_a": 0.5, "p2_a": 0.0})
+    values, counts = over_patients({("a", "none", 0): images, ("a", "noise", 1): noisy})
+    assert [found["dice"].tolist() for found in values.values()] == [[0.8], [0.5]]
+    assert counts["invented"] == {"a": 1}
+
+
+def test_a_patient_of_many_cases_counts_as_much_as_one_of_a_single(tmp_path):
+    means, counts = means_of({"a": {"p1_a": 0.8, "p2_a": 0.2, "p2_b": 0.4, "p2_c": 0.6}}, tmp_path)
+    assert means == pytest.approx({"a": 0.6})
+    assert (counts["n_cases"], counts["n_patients"]) == (4, 2)
+
+
+def test_what_is_invented_is_said(done):
+    result = json.loads((done / "results" / "stress.json").read_text())
+    assert (result["n_invented"], result["invented"]) == (0, {"stock": 0, "student": 0})
+    text = "\n".join(lines({**result, "n_invented": 3, "invented": {"stock": 1, "student": 3}}))
+    assert "Without 3 structures that are not there" in text and "1 by stock, 3 by student" in text
+
+
+def test_training_is_marked_only_where_models_normalise_by_the_images_own_mean_and_sd(models, raw, tmp_path, capsys):
+    model = shutil.copytree(models[STUDENT], tmp_path / PLAIN.name / models[STUDENT].name)
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["2d"]["normalization_schemes"] = ["ZScoreNormalization", "RescaleTo01Normalization"]
+    (model / "plans.json").write_text(json.dumps(plans))
+    options = {**QUICK, "shifts": ["noise", "ghosting"], "severities": [1]}
+    result = stress(model, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", folds=[0], **options)
+    assert "normalise with RescaleTo01Normalization, ZScoreNormalization" in capsys.readouterr().out
+    assert {(row["shift"], row["in_training"]) for row in rows_of(tmp_path / "out")} == {
+        ("none", "yes"),
+        ("noise", ""),
+        ("ghosting", "no"),
+    }
+    assert "*" not in "\n".join(lines(result))
+    assert [in_training("noise", severity, True) for severity in (0, 1, 2)] == ["yes", "yes", "no"]
+
+
+def test_a_smaller_run_keeps_the_predictions_of_a_larger_one(models, raw, tmp_path, monkeypatch):
+    predicted, original = [], predict._run
+    monkeypatch.setattr(
+        predict, "_run", lambda p, images, *rest: (predicted.extend(images), original(p, images, *rest))
+    )
+    model = read_model(models[STUDENT], [0])
+    images = predict.find_images(raw / "imagesTr", ".nii.gz")
+    for cases in (["case_1", "case_2"], ["case_2"], ["case_1", "case_2"]):
+        some = {case: images[case] for case in cases}
+        predict.predict_cases(model, some, tmp_path / "out", device="cpu", tta=False)
+        assert sorted(segmentations(tmp_path / "out")) == [f"{case}.nii.gz" for case in cases]
+    assert predicted == ["case_1", "case_2"]
 
 
 def test_of_the_models_own_cases_validation_cases_are_judged_by_their_own_fold(models, raw):
@@ -167,6 +269,29 @@ def test_training_cases_are_known_in_a_folder_of_any_name(models, raw, tmp_path)
         path.unlink()
     with pytest.raises(ValueError, match="none of their validation cases; --all-cases"):
         find_subjects(tmp_path, raw / "labelsTr", [read_model(models[STUDENT], [0])], all_cases=False)
+
+
+@pytest.mark.parametrize("case", ["case_1", "case_2"])
+@pytest.mark.parametrize("known_by", ["splits_final.json", "labelsTr", "gt_segmentations"])
+def test_a_stock_models_training_cases_are_refused_without_their_validation_cases(
+    case, known_by, models, raw, tmp_path, monkeypatch
+):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (raw / "imagesTr").glob(f"{case}_*"):
+        shutil.copy(path, images)
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    model = [read_model(models[STOCK], [0])]
+    _, _, remarks, _ = find_subjects(images, raw / "labelsTr", model, all_cases=False)
+    assert remarks[0].startswith("Training cases could not be recognised")
+    if known_by == "splits_final.json":
+        shutil.copytree(raw.parents[1] / "preprocessed" / PLAIN.name, tmp_path / "preprocessed" / PLAIN.name)
+    else:
+        parent = tmp_path / ("raw" if known_by == "labelsTr" else "preprocessed") / PLAIN.name
+        shutil.copytree(raw / "labelsTr", parent / known_by)
+    with pytest.raises(ValueError, match="none of their validation cases|is not known"):
+        find_subjects(images, raw / "labelsTr", model, all_cases=False)
 
 
 def test_cases_that_no_model_knows_are_predicted_by_all_folds(models, raw):
@@ -225,12 +350,44 @@ def test_all_that_is_wrong_is_listed_and_nothing_is_written(models, raw, tmp_pat
     assert said.count("\n  - ") == 8
 
 
+def test_wrong_numbers_geometry_and_patterns_are_found_before_anything_is_predicted(models, raw, tmp_path, capsys):
+    images, labels = (shutil.copytree(raw / name, tmp_path / name) for name in ("imagesTr", "labelsTr"))
+    for path, change in (
+        (labels / "case_1.nii.gz", lambda image: image.SetOrigin((50, 0, 0))),
+        (labels / "case_2.nii.gz", lambda image: image.SetSpacing((3, 3, 3))),
+        (labels / "case_3.nii.gz", lambda image: image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))),
+        (images / "case_2_0001.nii.gz", lambda image: image.SetSpacing((9, 9, 9))),
+    ):
+        image = sitk.ReadImage(str(path))
+        change(image)
+        sitk.WriteImage(image, str(path))
+    arguments = ["--tolerance", -1, "-np", 0, "-npp", -1, "--seed", -1, "--leave-out", "XX", "--pattern", "("]
+    said = refused(capsys, tmp_path, models[STUDENT], images, labels, "--all-cases", *arguments)
+    for problem in (
+        "--tolerance: expected 0 or more, got -1",
+        "-np: expected 1 or more, got 0",
+        "-npp: expected 0 or more, got -1",
+        "--seed: expected 0 or more, got -1",
+        "--leave-out XX: no such class",
+        "--pattern (: is no regular expression",
+        f"{labels / 'case_1.nii.gz'}: origin (50, 0, 0) differs from the image's",
+        f"{labels / 'case_2.nii.gz'}: spacing (3, 3, 3) differs from the image's",
+        f"{labels / 'case_3.nii.gz'}: orientation",
+        f"{images / 'case_2_0001.nii.gz'}: spacing (9, 9, 9) differs from case_2_0000.nii.gz's",
+    ):
+        assert problem in said
+    assert said.count("\n  - ") == 10
+
+
 def test_a_teacher_and_another_folder_are_refused(models, raw, tmp_path, capsys):
     said = refused(capsys, tmp_path, models[TEACHER], raw / "imagesTr", raw / "labelsTr")
     assert "is a teacher's: it sees the reference" in said
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(ValueError, match="holds no predictions of an earlier run"):
-        stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, device="cpu")
+    for name in (".images-holiday", "predictions"):  # as of shapekd cross, or somebody's own
+        with pytest.raises(ValueError, match=f"holds no {MARK} of an earlier run"):
+            stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, device="cpu")
+        (tmp_path / name).mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".images-holiday", "mine", "predictions"]
 
 
 def test_without_torchio_one_line_says_what_to_type(models, raw, tmp_path, capsys, monkeypatch):
@@ -239,12 +396,18 @@ def test_without_torchio_one_line_says_what_to_type(models, raw, tmp_path, capsy
     assert "pip install 'torchio>=1.2,<2'" in said and said.count("\n") == 1
 
 
+def test_an_old_torchio_is_refused(models, raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stress_module, "version", lambda name: "0.20.1")
+    said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", raw / "labelsTr")
+    assert "needs TorchIO (this is 0.20.1): pip install 'torchio>=1.2,<2'" in said
+
+
 def test_references_of_other_values_or_sizes_are_refused(models, raw, tmp_path, capsys):
     labels = shutil.copytree(raw / "labelsTr", tmp_path / "labelsTr")
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(labels / "case_3.nii.gz")))
     sitk.WriteImage(sitk.GetImageFromArray(array[:-1]), str(labels / "case_3.nii.gz"))
     said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", labels, "-f", 0)
-    assert "case_3.nii.gz: has (x, y, z) (64, 64, " in said
+    assert "case_3.nii.gz: shape (" in said and "differs from the image's (" in said
     content = json.loads((raw / "dataset.json").read_text())
     content["labels"] |= {"RV": 2, "MLV": 1}
     (tmp_path / "dataset.json").write_text(json.dumps(content))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: in a folder of predictions: which weights and images made them
 RECORD = "predictions.json"
+#: in a folder of predictions: those of cases that were not asked for last time
+_ASIDE = ".aside"
 #: cases between two records where worker processes help, which take seconds to start
 _AT_ONCE = 32
 
@@ -102,7 +104,8 @@ def predict_cases(
     """Predict cases into a folder that holds exactly these afterwards, one file a case, and ``dataset.json``.
 
     A prediction that is there already is kept if ``out``'s record says that the same weights made it of the same image
-    files, with the same settings. A file appears when it is complete.
+    files, with the same settings. A file appears when it is complete. Earlier predictions of cases that are not asked
+    for now step aside, into a folder within, until they are asked for again.
 
     Args:
         model: of :func:`read_model`.
@@ -128,6 +131,14 @@ def predict_cases(
         shutil.rmtree(leftover, ignore_errors=True)
     before = _read_record(out / RECORD)
     _write(out / RECORD, before)
+    aside = {}
+    for case, made in before.items():
+        source, target = (out / _ASIDE, out) if case in images else (out, out / _ASIDE)
+        if _file(model, source, case).is_file():
+            target.mkdir(exist_ok=True)
+            os.replace(_file(model, source, case), _file(model, target, case))
+        if case not in images and _file(model, target, case).is_file():
+            aside[case] = made
     _write(out / "dataset.json", model.dataset_json)
     wanted = {
         case: {
@@ -160,9 +171,9 @@ def predict_cases(
                     for case in some_cases:
                         os.replace(_file(model, Path(building), case), _file(model, out, case))
                 kept |= {case: wanted[case] for case in some_cases}
-                _write(out / RECORD, kept)
+                _write(out / RECORD, aside | kept)
                 bar.update(len(some_cases))
-    _write(out / RECORD, kept)
+    _write(out / RECORD, aside | kept)
     return todo
 
 

@@ -4,16 +4,19 @@ Of a shift and severity the *size* is fixed, in the table ``SHIFTS``; only the *
 along which axis) is drawn, from a seed that the case and the shift determine. It is the same for every severity and
 every model, in any process and in any order.
 
-nnU-Net trains with some of these shifts itself. Severity 1 of those is the end of the range it draws from; severities 2
-to 4 lie beyond. The other shifts (``trained=None``) are none of its default augmentation.
+nnU-Net trains with some of these shifts itself. Severity 1 of those is the end of the range it draws from, for images
+of one channel that it normalises by their own mean and standard deviation; severities 2 to 4 lie beyond. The other
+shifts (``trained=None``) are none of its default augmentation.
 
-Intensities: every file is scaled so that its 0.5th percentile is 0 and its 99.5th is 1 (a picture's colours together),
-shifted, scaled back and clipped to the range it had. nnU-Net's z-score takes back whatever is linear in an image: a
-contrast shift is felt by what it clips.
+Intensities: every file is scaled so that its 0.5th percentile is 0 and its 99.5th is 1 (a picture's colours together,
+but noise and contrast are by each colour's own mean and standard deviation, as nnU-Net normalises them), shifted,
+scaled back and clipped to the range it had. nnU-Net's z-score takes back whatever is linear in an image: a contrast
+shift is felt by what it clips.
 
-TorchIO makes gamma, noise, blur, bias field and ghosting: its transforms take a fixed parameter, a blur in mm and a
-seed. Contrast and low resolution are batchgeneratorsv2's, so nnU-Net's own: TorchIO (1.2) has no contrast, and its
-resampling there and back leaves an edge black where the scale does not divide the image's size.
+TorchIO makes gamma, noise, blur and bias field: its transforms take a fixed parameter, a blur in mm and a seed.
+Ghosting is NumPy's, because TorchIO's is up to twice as strong for one size of the image as for another. Contrast and
+low resolution are batchgeneratorsv2's, so nnU-Net's own: TorchIO (1.2) has no contrast, and its resampling there and
+back leaves an edge black where the scale does not divide the image's size.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 PERCENTILES = (0.5, 99.5)
 #: nnU-Net's: slices that are so many times farther apart than their pixels are a stack of pictures
 ANISOTROPY = 3
-#: every n-th line of k-space is what ghosting weakens, and so the number of ghosts
+#: every n-th line of k-space but the middle one is what ghosting weakens: the ghosts lie n-ths of the image apart
 GHOSTS = 4
 BIAS_ORDER = 2
 #: of a bias field within the body: so far apart are its bright places, where it is 1, and its dark ones
@@ -87,15 +90,16 @@ def _contrast(image: np.ndarray, factor: float, scene: Scene) -> np.ndarray:
     import torch
     from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
 
-    # all colours as one channel: they share mean and range
+    # about each colour's own mean, and within its own range
     transform = ContrastTransform(factor, preserve_range=True, synchronize_channels=True)
-    return transform(image=torch.from_numpy(image.reshape(1, -1).copy()))["image"].numpy().reshape(image.shape)
+    return transform(image=torch.from_numpy(image.copy()))["image"].numpy()
 
 
 def _noise(image: np.ndarray, sd: float, scene: Scene) -> np.ndarray:
     import torchio
 
-    return _torchio(torchio.Noise(0, sd * float(image.std()), (scene.seed + scene.channel) % 2**32), image, scene)
+    drawn = _torchio(torchio.Noise(0, 1, (scene.seed + scene.channel) % 2**32), np.zeros_like(image), scene)
+    return image + sd * image.std((1, 2, 3), keepdims=True) * drawn  # of each colour's own sd
 
 
 def _blur(image: np.ndarray, sigma: float, scene: Scene) -> np.ndarray:
@@ -110,7 +114,8 @@ def _low_resolution(image: np.ndarray, scale: float, scene: Scene) -> np.ndarray
     import torch
     from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 
-    kept = tuple({0, 1, 2} - set(scene.smooth_axes(image.shape[1:])))
+    smooth = [axis for axis in scene.smooth_axes(image.shape[1:]) if round(image.shape[1 + axis] * scale) >= 1]
+    kept = tuple({0, 1, 2} - set(smooth))
     transform = SimulateLowResolutionTransform(scale, True, True, ignore_axes=kept or None)
     return transform(image=torch.from_numpy(image.copy()))["image"].numpy()
 
@@ -136,10 +141,13 @@ def _bias_field(image: np.ndarray, ratio: float, scene: Scene) -> np.ndarray:
 
 
 def _ghosting(image: np.ndarray, intensity: float, scene: Scene) -> np.ndarray:
-    import torchio
-
-    axis = int(np.random.default_rng(scene.seed).choice(scene.smooth_axes(image.shape[1:])))
-    return _torchio(torchio.Ghosting(GHOSTS, axis, intensity, restore=None), image, scene)
+    axis = 1 + int(np.random.default_rng(scene.seed).choice(scene.smooth_axes(image.shape[1:])))
+    # counted from the middle of k-space: from its edge, as TorchIO's Ghosting does, the ghosts' strength depends on the
+    # remainder of the image's size by 8
+    line = np.fft.fftfreq(image.shape[axis], 1 / image.shape[axis]).round()
+    weakened = (line % GHOSTS == 0) & (line != 0)
+    factor = np.where(weakened, 1 - intensity, 1).reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+    return np.fft.ifft(np.fft.fft(image, axis=axis) * factor, axis=axis).real.astype(np.float32)
 
 
 def _inversion(image: np.ndarray, contrast: float, scene: Scene) -> np.ndarray:
@@ -262,8 +270,15 @@ def read_image(path: Path) -> ImageFile:
     """Read an image file.
 
     Raises:
-        ValueError: if it cannot be read, or is no image of two or three axes.
+        ValueError: if it cannot be read, is no image of two or three axes, or holds values that are not finite.
     """
+    image = _read(path)
+    if wrong := int(np.count_nonzero(~np.isfinite(image.values))):
+        raise ValueError(f"{path}: {wrong} values are not finite; correct or remove the image")
+    return image
+
+
+def _read(path: Path) -> ImageFile:
     if is_picture(path):
         from skimage.io import imread  # what nnU-Net reads pictures with
 

@@ -6,10 +6,13 @@ It stands in for a second dataset where there is none, and is no substitute: sca
 from __future__ import annotations
 
 import json
+import math
 import os
+import platform
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +26,20 @@ from nnunet_shapekd.across.shifts import (
     SEVERITIES,
     SHIFTS,
     Scene,
-    check_library,
     read_image,
     seed_of,
     shifted,
     write_image,
 )
-from nnunet_shapekd.across.stress_cases import Subject, drawn, each_subject, find_subjects, reference_of, unreadable
+from nnunet_shapekd.across.stress_cases import (
+    Subject,
+    drawn,
+    each_subject,
+    find_subjects,
+    normalisations,
+    reference_of,
+    unreadable,
+)
 from nnunet_shapekd.across.tasks import PREDICTIONS, read_models
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
@@ -38,12 +48,14 @@ from nnunet_shapekd.evaluation.results import (
     DISTANCES,
     HIGHER_IS_BETTER,
     Evaluation,
+    defined,
     mean_over_classes,
     per_patient,
+    shared,
     write_csv,
 )
 from nnunet_shapekd.evaluation.tables import NAMES, aligned
-from nnunet_shapekd.output import check_free, new_folder
+from nnunet_shapekd.output import check_free, left_behind, new_folder
 
 #: in OUT, beside the predictions
 RESULTS = "results"
@@ -51,8 +63,12 @@ RESULTS = "results"
 UNSHIFTED = "none"
 #: what is drawn and printed
 SHOWN = ("dice", "hd95")
-#: how folders of shifted images begin, which live as long as they are predicted
-_IMAGES = ".images-"
+#: in OUT, by which a later run knows it
+MARK = f"{PREDICTIONS}/.shapekd-stress"
+#: the normalisation after which nnU-Net's training and the sizes speak of the same intensities
+Z_SCORE = "ZScoreNormalization"
+#: the oldest that fits
+TORCHIO = (1, 2)
 
 
 def stress(
@@ -107,49 +123,61 @@ def stress(
         processes: likewise.
 
     Returns:
-        What ``stress.json`` holds: the settings, and "means", one of each model, shift and severity: mean Dice and HD95
-        over patients.
+        What ``stress.json`` holds: the settings, and what :func:`over_patients` counts, with "means", one of each
+        model, shift and severity: mean Dice and HD95 over patients.
 
     Raises:
         FileNotFoundError, ValueError: before anything is predicted, listing what is missing or does not fit together.
     """
     check_library()
     images, labels, out = Path(images), Path(labels), Path(os.path.abspath(out))
-    check_own(out, PREDICTIONS)
+    check_own(out, MARK)
     check_free(out / RESULTS, "stress")
     find_device(device)
     models = read_models(model_folder, baselines, names, folds, checkpoint)
     model = list(models.values())[-1]
     known = labels_of_dataset(model.dataset_json)
-    not_judged = [name for name in known.classes if name not in known.without(leave_out).classes]
     by_name = known.classes | {str(values[0]): values for values in known.classes.values() if len(values) == 1}
     inverted = by_name.get(invert, ())
     steps, problems = plan(shifts, severities, invert)
     if invert and not inverted:
         problems.append(f"--invert {invert}: no such class; there are {', '.join(known.classes)}")
-    if cases is not None and cases < 1:
-        problems.append(f"--cases: expected 1 or more, got {cases}")
-    subjects, of_case, remarks, found = find_subjects(images, labels, list(models.values()), all_cases)
-    problems += found
-    if not found:
-        subjects = drawn(subjects, labels, cases, seed, patients, pattern)
-    problems += unreadable(subjects, labels, model, not_judged, processes)
+    numbers = {"--cases": (cases, 1), "--seed": (seed, 0), "--tolerance": (tolerance, 0)}
+    numbers |= {"-np": (processes, 1), "-npp": (prediction_processes, 0)}
+    problems += (wrong := wrong_numbers(numbers))
+    subjects, of_case, remarks, not_judged = [], {}, [], []
+    with _listed(problems):
+        not_judged = [name for name in known.classes if name not in known.without(leave_out).classes]
+    with _listed(problems):
+        subjects, of_case, remarks, found = find_subjects(images, labels, list(models.values()), all_cases)
+        problems += found
+    if subjects:
+        with _listed(problems):
+            number = (None, 0) if wrong else (cases, seed)
+            subjects = drawn(subjects, labels, *number, patients, pattern)
+        problems += unreadable(subjects, labels, model, not_judged, processes)
     if problems:
         raise ValueError("".join(["nothing was predicted:", *(f"\n  - {problem}" for problem in problems)]))
 
+    schemes = sorted({scheme for one in models.values() for scheme in normalisations(one)})
+    marked = schemes == [Z_SCORE]
+    if not marked:
+        remarks.append(
+            f"Not marked is what nnU-Net trains with: the models normalise with {', '.join(schemes)}, and sizes "
+            "compare with training's only where each image's channels are brought to mean 0 and sd 1"
+        )
     for remark in remarks:
         print(remark)
-    (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
-    for leftover in out.glob(f"{_IMAGES}*"):  # a killed run's
-        shutil.rmtree(leftover, ignore_errors=True)
+    (out / MARK).parent.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
     evaluations: dict[tuple[str, str, int], Evaluation] = {}
     judging = {"leave_out": leave_out, "tolerance": tolerance, "patients": patients, "pattern": pattern}
     for i, (shift, severity) in enumerate(steps, start=1):
         print(f"[{i}/{len(steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
-        with tempfile.TemporaryDirectory(prefix=_IMAGES, dir=out) as folder:
-            work = partial(_shift, folder=Path(folder), shift=shift, severity=severity, seed=seed, values=inverted)
+        with _images_folder(out / PREDICTIONS) as folder:
+            work = partial(_shift, folder=folder, shift=shift, severity=severity, seed=seed, values=inverted)
             each_subject(work, subjects, processes, "Shifting")
-            files = {subject.case: [Path(folder) / path.name for path in subject.images] for subject in subjects}
+            files = {subject.case: [folder / path.name for path in subject.images] for subject in subjects}
             for name, one in models.items():
                 predicted = out / PREDICTIONS / name / f"{shift}_{severity}"
                 predicted.parent.mkdir(exist_ok=True)
@@ -160,6 +188,7 @@ def stress(
                     labels, predicted, name=name, **options, **judging
                 )
     first = next(iter(evaluations.values()))
+    values, counts = over_patients(evaluations)
     result = {
         "models": [
             {
@@ -175,21 +204,22 @@ def stress(
         "images": str(images.resolve()),
         "labels": str(labels.resolve()),
         "cases": [subject.case for subject in subjects],
-        "n_patients": len({row["patient"] for row in first.rows}),
+        **counts,
         "classes": list(first.classes),
         "distance_unit": first.distance_unit,
         "remarks": remarks,
         "seed": seed,
         "inverted": invert,
+        "normalisation": schemes,
         "means": [
             {
                 "model": name,
                 "shift": shift,
                 "severity": severity,
                 "value": _size(shift, severity),
-                **{metric: _mean(evaluation, metric) for metric in SHOWN},
+                **{metric: float(found.mean()) if len(found) else None for metric, found in of_metric.items()},
             }
-            for (name, shift, severity), evaluation in evaluations.items()
+            for (name, shift, severity), of_metric in values.items()
         ],
         "versions": {
             "nnunet_shapekd": __version__,
@@ -197,8 +227,8 @@ def stress(
         },
     }
     with new_folder(out / RESULTS, kind="stress") as folder:
-        _write(evaluations, result, folder)
-        (folder / "examples.png").write_bytes(_examples(subjects[0], steps, seed, inverted))
+        _write(evaluations, values, result, folder)
+        (folder / "examples.png").write_bytes(_examples(subjects[0], steps, seed, inverted, marked))
     return result
 
 
@@ -219,6 +249,49 @@ def plan(
     if invert and "inversion" not in names:
         problems.append(f"--invert {invert}: is for the shift inversion, which is not among --shifts")
     return [(UNSHIFTED, 0), *((name, level) for name in names for level in levels)], problems
+
+
+def wrong_numbers(arguments: Mapping[str, tuple[float | None, int]]) -> list[str]:
+    """What is wrong with arguments, option -> value and the least it may be; None is always right."""
+    return [
+        f"{option}: expected {least} or more, got {value}"
+        for option, (value, least) in arguments.items()
+        if value is not None and not (math.isfinite(value) and value >= least)
+    ]
+
+
+def check_library() -> None:
+    """Raises ValueError, with what to type, where TorchIO is not installed, or too old."""
+    try:
+        import torchio  # noqa: F401
+
+        found = version("torchio")
+        if tuple(map(int, re.findall(r"\d+", found)[:2])) < TORCHIO:
+            raise ImportError(f"this is {found}")
+    except ImportError as error:
+        raise ValueError(f"shapekd stress needs TorchIO ({error}): pip install 'torchio>=1.2,<2'") from None
+
+
+@contextmanager
+def _listed(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        problems.append(str(error))
+
+
+@contextmanager
+def _images_folder(predictions: Path) -> Iterator[Path]:
+    """A folder for shifted images, which lives as long as they are predicted; what killed runs left is removed."""
+    stem = predictions / f".images-{platform.node()}-"
+    for leftover in left_behind(stem):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = stem.with_name(f"{stem.name}{os.getpid()}")
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _shift(subject: Subject, folder: Path, shift: str, severity: int, seed: int, values: Sequence[int]) -> None:
@@ -248,17 +321,50 @@ def _size(shift: str, severity: int) -> float | None:
     return SHIFTS[shift].values[severity - 1] if severity else None
 
 
-def _patients(evaluation: Evaluation, metric: str) -> np.ndarray:
-    """One value a patient: the mean over classes within a case, then over the patient's cases."""
-    return per_patient(evaluation, mean_over_classes(evaluation, metric))
+def over_patients(
+    evaluations: Mapping[tuple[str, str, int], Evaluation],
+) -> tuple[dict[tuple[str, str, int], dict[str, np.ndarray]], dict[str, Any]]:
+    """Every step's Dice and HD95, of the same structures: those that have a value in all steps of all models.
+
+    Args:
+        evaluations: of each model, shift and severity, of the same references.
+
+    Returns:
+        For each of them metric -> one value a patient: the mean over classes within a case, then over the patient's
+        cases. And how many cases and patients these are, and how many structures that are not there were predicted
+        (and left out): by some model at some step ("n_invented"), and by each of the models ("invented").
+    """
+    keys, n_invented = shared(evaluations.values())
+    invented: dict[str, set[tuple[str, str]]] = {}
+    for (name, *_), evaluation in evaluations.items():
+        invented.setdefault(name, set()).update(defined(evaluation, "dice") - keys)
+    values = {
+        step: {metric: per_patient(evaluation, mean_over_classes(evaluation, metric, keys)) for metric in SHOWN}
+        for step, evaluation in evaluations.items()
+    }
+    return values, {
+        "n_cases": len({case for case, _ in keys}),
+        "n_patients": len(next(iter(values.values()))["dice"]),
+        "n_invented": n_invented,
+        "invented": {name: len(found) for name, found in invented.items()},
+    }
 
 
-def _mean(evaluation: Evaluation, metric: str) -> float | None:
-    values = _patients(evaluation, metric)
-    return float(values.mean()) if len(values) else None
+def in_training(shift: str, severity: int, marked: bool) -> str:
+    """Whether nnU-Net trains with a shift of this severity; nothing where sizes do not compare."""
+    if severity == 0:
+        return "yes"
+    if SHIFTS[shift].trained is None:
+        return "no"
+    return ("yes" if severity == 1 else "no") if marked else ""
 
 
-def _write(evaluations: Mapping[tuple[str, str, int], Evaluation], result: Mapping[str, Any], folder: Path) -> None:
+def _write(
+    evaluations: Mapping[tuple[str, str, int], Evaluation],
+    of_patients: Mapping[tuple[str, str, int], Mapping[str, np.ndarray]],
+    result: Mapping[str, Any],
+    folder: Path,
+) -> None:
     """Write tables and curves."""
     from nnunet_shapekd.across.stress_pictures import curves
     from nnunet_shapekd.report.figures import png
@@ -267,8 +373,7 @@ def _write(evaluations: Mapping[tuple[str, str, int], Evaluation], result: Mappi
     header = ("model", "shift", "severity", "value", "in_training", *(first.header(key) for key in OF_EVALUATION))
     rows = []
     for (name, shift, severity), evaluation in evaluations.items():
-        trained = severity == 0 or (severity == 1 and SHIFTS[shift].trained is not None)
-        what = (name, shift, severity, _size(shift, severity), "yes" if trained else "no")
+        what = (name, shift, severity, _size(shift, severity), in_training(shift, severity, _marked(result)))
         rows += [(*what, *(row[key] for key in OF_EVALUATION)) for row in evaluation.rows]
     write_csv(folder / "stress.csv", header, rows)
     text = json.dumps(result, indent=2, allow_nan=False)
@@ -281,10 +386,16 @@ def _write(evaluations: Mapping[tuple[str, str, int], Evaluation], result: Mappi
         values: dict[str, dict[str, dict[int, np.ndarray]]] = {
             kind: {model["name"]: {} for model in result["models"]} for kind in kinds
         }
-        for (name, shift, severity), evaluation in evaluations.items():
+        for (name, shift, severity), of_metric in of_patients.items():
             for kind in kinds if shift == UNSHIFTED else [shift]:
-                values[kind][name][severity] = _factor(metric) * _patients(evaluation, metric)
-        (folder / f"{metric}.png").write_bytes(png(curves(values, _label(result, metric), result["n_patients"])))
+                values[kind][name][severity] = _factor(metric) * of_metric[metric]
+        figure = curves(values, _label(result, metric), result["n_patients"], _marked(result))
+        (folder / f"{metric}.png").write_bytes(png(figure))
+
+
+def _marked(result: Mapping[str, Any]) -> bool:
+    """Whether it is shown how strong nnU-Net's training makes a shift."""
+    return result["normalisation"] == [Z_SCORE]
 
 
 def _factor(metric: str) -> int:
@@ -295,7 +406,9 @@ def _label(result: Mapping[str, Any], metric: str) -> str:
     return f"{NAMES[metric]} ({result['distance_unit'] if metric in DISTANCES else '%'})"
 
 
-def _examples(subject: Subject, steps: Sequence[tuple[str, int]], seed: int, values: Sequence[int]) -> bytes:
+def _examples(
+    subject: Subject, steps: Sequence[tuple[str, int]], seed: int, values: Sequence[int], marked: bool
+) -> bytes:
     """Every shift and severity of the slice with the most foreground, as the bytes of a PNG file."""
     from nnunet_shapekd.across.stress_pictures import examples
     from nnunet_shapekd.report.figures import png
@@ -318,7 +431,7 @@ def _examples(subject: Subject, steps: Sequence[tuple[str, int]], seed: int, val
         scene = _scene(subject, image.spacing, shift, seed, 0, values)
         row = rows.setdefault(shift, [("the image", window(image.values.astype(np.float32)))])
         title = f"{severity}: {_size(shift, severity):g}"
-        if severity == 1 and SHIFTS[shift].trained:
+        if marked and severity == 1 and SHIFTS[shift].trained:
             title += " (as in training)"
         row.append((title, window(shifted(image.values, shift, severity, scene))))
     first, second = (image.spacing[axis] for axis in within)
@@ -330,9 +443,13 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The tables that ``shapekd stress`` prints."""
     of = {(row["model"], row["shift"], row["severity"]): row for row in result["means"]}
     levels = sorted({severity for _, _, severity in of})
-    judged = f"{len(result['cases'])} cases of {result['n_patients']} patients"
+    judged = f"{result['n_cases']} cases of {result['n_patients']} patients"
     yield f"{judged}; mean over {', '.join(result['classes'])}, then over patients, by severity."
-    yield "0 is the image itself; nnU-Net trains with shifts up to severity 1 where there is a *, and with no others."
+    if result["n_invented"]:
+        each = ", ".join(f"{count} by {name}" for name, count in result["invented"].items())
+        yield f"Without {result['n_invented']} structures that are not there and were predicted at some step: {each}."
+    known = "nnU-Net trains with shifts up to severity 1 where there is a *, and with no others"
+    yield f"0 is the image itself; {known}." if _marked(result) else "0 is the image itself."
     for metric in SHOWN:
         better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
         table = [["", *map(str, levels)]]
@@ -340,7 +457,8 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
             for model in result["models"]:
                 found = [of[model["name"], shift if level else UNSHIFTED, level][metric] for level in levels]
                 cells = ["–" if value is None else f"{_factor(metric) * value:.1f}" for value in found]
-                table.append([f"{shift:14} {'*' if SHIFTS[shift].trained else ' '}  {model['name']}", *cells])
+                mark = "*" if _marked(result) and SHIFTS[shift].trained else " "
+                table.append([f"{shift:14} {mark}  {model['name']}", *cells])
         yield ""
         yield f"{_label(result, metric)}, {better} is better"
         yield from aligned(table)

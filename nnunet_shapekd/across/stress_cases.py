@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from nnunet_shapekd.across.datasets import check_references, match_classes
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.predict import find_images
-from nnunet_shapekd.across.shifts import as_volume, is_picture, read_image
+from nnunet_shapekd.across.shifts import ImageFile, as_volume, is_picture, read_image
 from nnunet_shapekd.across.tasks import cases_to_judge, held_out
 from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
-from nnunet_shapekd.evaluation.label_maps import read_label_map
+from nnunet_shapekd.evaluation.label_maps import LabelMap, differences, read_label_map
 from nnunet_shapekd.parallel import default_processes, map_in_processes
 
 #: cases to read, or to shift, that are worth a process, which loads torch
@@ -37,8 +40,8 @@ def find_subjects(
 ) -> tuple[list[Subject], dict[str, tuple[str, ...]], list[str], list[str]]:
     """The cases in a folder that may be judged.
 
-    Where it is the models' own imagesTr, by its place, or holds a case that is called like one of theirs, only their
-    validation cases are, as in ``shapekd cross``: each predicted by the fold that did not train on it.
+    Where it is the models' own imagesTr, by its place, or holds a case that is called like one of their dataset's, only
+    their validation cases are, as in ``shapekd cross``: each predicted by the fold that did not train on it.
 
     Args:
         images: folder of CASE_0000 and so on.
@@ -58,7 +61,13 @@ def find_subjects(
         raise FileNotFoundError(f"{labels}: no such folder")
     model, remarks, place = models[-1], [], images.resolve()
     found = find_images(images, model.file_ending)
-    own = (place.parent.name, place.name) == (model.dataset, "imagesTr") or bool(found.keys() & _known_cases(models))
+    known, recognised = _known_cases(models)
+    own = (place.parent.name, place.name) == (model.dataset, "imagesTr") or bool(found.keys() & known)
+    if not own and not recognised:
+        remarks.append(
+            "Training cases could not be recognised: neither the checkpoints nor nnU-Net's folders name those of "
+            f"{model.dataset}; none must be among the images"
+        )
     chosen, folds = cases_to_judge(models, own and not all_cases, "Tr", list(found), [], remarks)
     chosen = [case for case in chosen if case in found]
     if not chosen:
@@ -82,15 +91,45 @@ def find_subjects(
     return subjects, {case: folds[case] for case in chosen}, remarks, problems
 
 
-def _known_cases(models: Sequence[Model]) -> set[str]:
-    """Cases of the models' training set, as far as checkpoints, validations or splits name them."""
-    known: set[str] = set()
+def _known_cases(models: Sequence[Model]) -> tuple[set[str], bool]:
+    """Cases of the models' dataset, of all folds, and whether training cases are among them.
+
+    By the checkpoints' records; a model without them, as of stock trainers, by what nnU-Net's folders hold now.
+    """
+    training, validation = set(), set()
     for model in models:
+        recorded = [model.training_cases[fold] for fold in model.folds]
+        training.update(*(cases or () for cases in recorded))
+        if not all(recorded):
+            training |= _cases_in_folders(model)
         for fold in model.folds:
-            known |= set(model.training_cases[fold] or ())
             with suppress(ValueError):
-                known |= set(held_out(model, fold)[0])
+                validation |= set(held_out(model, fold)[0])
+    return training | validation, bool(training)
+
+
+def _cases_in_folders(model: Model) -> set[str]:
+    """A dataset's training cases, of all folds, by nnU-Net's folders."""
+    raw, preprocessed = (Path(os.environ.get(f"nnUNet_{of}", ""), model.dataset) for of in ("raw", "preprocessed"))
+    known: set[str] = set()
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        for split in json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8")):
+            known |= {*split["train"], *split["val"]}
+    for folder in (raw / "labelsTr", preprocessed / "gt_segmentations"):
+        files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        known |= {name.removesuffix(model.file_ending) for name in files if name.endswith(model.file_ending)}
     return known
+
+
+def normalisations(model: Model) -> list[str]:
+    """Names of the normalisation of each channel."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_shapekd.checkpoints import read_checkpoint
+
+    init_args = read_checkpoint(model.folder / f"fold_{model.folds[0]}" / model.checkpoint)["init_args"]
+    plans = PlansManager(read_dataset_json(model.folder / "plans.json"))
+    return list(plans.get_configuration(init_args["configuration"]).normalization_schemes)
 
 
 def drawn(
@@ -131,17 +170,33 @@ def unreadable(
 
 
 def _wrong_images(subject: Subject) -> list[str]:
-    problems = []
+    """What cannot be read, channels that nnU-Net would not put together, and a reference in another space."""
+    problems, spaces = [], {}
     for path in subject.images:
         try:
-            shape = read_image(path).values.shape[1:]
-            mask = reference_of(subject).shape if subject.reference.is_file() else shape
-            if mask != shape:
-                problems.append(f"{subject.reference}: has (x, y, z) {mask}, the image {path.name} {shape}")
+            spaces[path] = _space(read_image(path))
         except ValueError as error:
-            if str(path) in str(error):  # references have been checked
-                problems.append(str(error))
+            problems.append(str(error))
+    for path, space in list(spaces.items())[1:]:
+        first = next(iter(spaces))
+        found = differences(spaces[first], space)
+        # of another origin or orientation nnU-Net only warns
+        found = [text for text in found if text.startswith(("shape", "spacing"))]
+        problems += [f"{path}: {text.replace('the reference', first.name)}" for text in found]
+    if spaces and subject.reference.is_file():
+        with suppress(ValueError):  # references have been checked
+            found = differences(next(iter(spaces.values())), read_label_map(subject.reference))
+            problems += [f"{subject.reference}: {text.replace('the reference', 'the image')}" for text in found]
     return problems
+
+
+def _space(image: ImageFile) -> LabelMap:
+    """An image's shape and geometry, to compare with a label map's."""
+    if image.header is None:
+        return LabelMap(image.values[0, ..., 0], (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), "px")
+    header = image.header
+    values = sitk.GetArrayViewFromImage(header)
+    return LabelMap(values, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection(), "mm")
 
 
 def reference_of(subject: Subject) -> np.ndarray:

@@ -19,13 +19,16 @@ _COLUMNS = 4
 _LINES = tuple(colour for colour in COLOURS[::-1] if colour != "#F0E442")
 
 
-def curves(values: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], label: str, n_patients: int) -> Figure:
+def curves(
+    values: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], label: str, n_patients: int, marked: bool
+) -> Figure:
     """A small plot a shift: a metric against severity, a line a model.
 
     Args:
         values: shift -> model -> severity -> one value a patient.
         label: of the metric, with the unit.
         n_patients: said below.
+        marked: draw how far nnU-Net's training goes, where it knows the shift.
     """
     models = list(next(iter(values.values())))
     columns = min(_COLUMNS, len(values))
@@ -36,25 +39,26 @@ def curves(values: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], la
         for ax in axes[len(values) :]:
             ax.axis("off")
         for ax, (name, of_models) in zip(axes, values.items(), strict=False):
-            _curves(ax, name, of_models)
+            _curves(ax, name, of_models, marked)
         for ax in axes[: len(values) : columns]:
             ax.set_ylabel(label)
         handles = axes[0].get_legend_handles_labels()[0]
         names = [wrapped(model, 60) for model in models]
         figure.legend(handles, names, loc="outside upper center", ncols=min(3, len(models)))
         patients = f"{n_patients} patient{'s' * (n_patients != 1)}"
-        figure.supxlabel(
-            f"severity, and below it the shift's size. Line: mean over {patients}; band: the middle half of them.\n"
-            "Grey: as strong as nnU-Net trains with at most; a shift without grey is none of its augmentation.",
-            fontsize=8,
-        )
+        said = f"severity, and below it the shift's size. Line: mean over {patients}; band: the middle half of them."
+        if marked:
+            said += (
+                "\nGrey: as strong as nnU-Net trains with at most; a shift without grey is none of its augmentation."
+            )
+        figure.supxlabel(said, fontsize=8)
     return figure
 
 
-def _curves(ax: Axes, shift: str, of_models: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
+def _curves(ax: Axes, shift: str, of_models: Mapping[str, Mapping[int, Sequence[float]]], marked: bool) -> None:
     kind = SHIFTS[shift]
     severities = sorted({severity for of_model in of_models.values() for severity in of_model})
-    if kind.trained is not None:
+    if marked and kind.trained is not None:
         ax.axvspan(-0.15, 1, color="#e8e8e8", linewidth=0, zorder=0)
     for i, (model, of_model) in enumerate(of_models.items()):
         colour, dashes = _LINES[i % len(_LINES)], LINE_STYLES[i % len(LINE_STYLES)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -82,11 +82,39 @@ def describe(values: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
-def mean_over_classes(evaluation: Evaluation, metric: str) -> dict[str, float]:
-    """Case -> mean of a metric over the classes for which it is defined, NaN if for none."""
+def shared(evaluations: Iterable[Evaluation], metric: str = "dice") -> tuple[set[tuple[str, str]], int]:
+    """What models can be averaged over without one of them gaining or losing a patient.
+
+    Args:
+        evaluations: of the same references.
+        metric: undefined where reference and prediction are empty.
+
+    Returns:
+        (case, class) for which the metric is defined in all of them; and how many others there are, for which it is in
+        some: structures that are not there, and that some predicted.
+    """
+    of_each = [defined(evaluation, metric) for evaluation in evaluations]
+    keys = set.intersection(*of_each)
+    return keys, len(set.union(*of_each) - keys)
+
+
+def defined(evaluation: Evaluation, metric: str) -> set[tuple[str, str]]:
+    """(case, class) for which a metric is defined."""
+    return {(row["case"], row["class"]) for row in evaluation.rows if not math.isnan(row[metric])}
+
+
+def mean_over_classes(
+    evaluation: Evaluation, metric: str, keys: Container[tuple[str, str]] | None = None
+) -> dict[str, float]:
+    """Case -> mean of a metric over the classes for which it is defined, NaN if for none.
+
+    Args:
+        keys: (case, class) that count, such as :func:`shared` finds; by default all.
+    """
     values: dict[str, list[float]] = {}
     for row in evaluation.rows:
-        values.setdefault(row["case"], []).append(row[metric])
+        counts = keys is None or (row["case"], row["class"]) in keys
+        values.setdefault(row["case"], []).append(row[metric] if counts else math.nan)
     means = {case: [value for value in found if not math.isnan(value)] for case, found in values.items()}
     return {case: sum(found) / len(found) if found else math.nan for case, found in means.items()}
 

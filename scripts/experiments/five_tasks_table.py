@@ -9,31 +9,23 @@ as patients.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_shapekd.evaluation.results import Evaluation, read_evaluation, write_csv
-from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval, patient_means
+from nnunet_shapekd.evaluation.results import (
+    Evaluation,
+    mean_over_classes,
+    per_patient,
+    read_evaluation,
+    shared,
+    write_csv,
+)
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
 
 MODELS = ("stock", "student")
 #: frames of few sequences, whose independence nobody vouches for: no interval
 DEPENDENT = {"Dataset064_ColonDB"}
-
-
-def values(evaluation: Evaluation, column: str) -> dict[tuple[str, str], float]:
-    """(case, class) -> value, where it is defined."""
-    found = {(row["case"], row["class"]): row[column] for row in evaluation.rows}
-    return {key: value for key, value in found.items() if not math.isnan(value)}
-
-
-def of_patients(evaluation: Evaluation, column: str, keys: set[tuple[str, str]]) -> np.ndarray:
-    """(patients,): the mean over classes, then over a patient's cases."""
-    found, whose = values(evaluation, column), {row["case"]: row["patient"] for row in evaluation.rows}
-    cases = sorted({case for case, _ in keys})
-    means = [np.mean([found[key] for key in sorted(keys) if key[0] == case]) for case in cases]
-    return patient_means(np.array(means), [whose[case] for case in cases])[1]
 
 
 def share(evaluation: Evaluation) -> float:
@@ -47,17 +39,19 @@ def cell(numbers: np.ndarray, factor: float = 100, sign: str = "") -> str:
     return each if len(numbers) == 1 else f"{factor * np.mean(numbers):{sign}.1f} ({each})"
 
 
-def shared(judged: list[dict[str, Evaluation]]) -> tuple[set[tuple[str, str]], int]:
-    """(case, class) that all runs have a Dice for, and how many others there are: structures that some run invented."""
-    of_runs = [set(values(evaluation, "dice")) for of_seed in judged for evaluation in of_seed.values()]
-    return set.intersection(*of_runs), len(set.union(*of_runs) - set.intersection(*of_runs))
+def all_runs(judged: list[dict[str, Evaluation]]) -> list[Evaluation]:
+    """Those of all seeds and models."""
+    return [evaluation for of_seed in judged for evaluation in of_seed.values()]
 
 
 def row(task: str, dataset: str, judged: list[dict[str, Evaluation]]) -> str:
     """One line of the table; ``judged`` has an evaluation a model for each seed."""
-    keys, _ = shared(judged)
-    dice = {m: np.stack([of_patients(s[m], "dice", keys) for s in judged]) for m in MODELS}
-    hd95 = {m: np.stack([of_patients(s[m], "hd95", keys) for s in judged]) for m in MODELS}
+    keys, _ = shared(all_runs(judged))
+
+    def of_patients(model: str, metric: str) -> np.ndarray:  # (seeds, patients)
+        return np.stack([per_patient(s[model], mean_over_classes(s[model], metric, keys)) for s in judged])
+
+    dice, hd95 = ({model: of_patients(model, metric) for model in MODELS} for metric in ("dice", "hd95"))
     differences = dice["student"] - dice["stock"]  # (seeds, patients)
     interval = "–"
     if differences.shape[1] >= MIN_PATIENTS and dataset not in DEPENDENT:
@@ -109,7 +103,7 @@ def main() -> None:
                     for metric, unit in units.items()
                 ]
         print(row(task, dataset, judged))
-        if invented := shared(judged)[1]:
+        if invented := shared(all_runs(judged))[1]:
             print(f"{dataset}: without {invented} structures that are not there and that some run predicted")
     columns = ("task", "dataset", "seed", "model", "case", "patient", "class", "metric", "unit", "value")
     write_csv(args.csv, columns, rows)
