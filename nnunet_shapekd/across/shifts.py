@@ -200,14 +200,6 @@ SHIFTS = {
 SEVERITIES = (0, 1, 2, 3, 4)
 
 
-def check_library() -> None:
-    """Raises ValueError, with what to type, where TorchIO is not installed."""
-    try:
-        import torchio  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"shapekd stress needs TorchIO ({error}): pip install 'torchio>=1.2,<2'") from None
-
-
 def seed_of(case: str, shift: str, seed: int = 0) -> int:
     """The seed of a shift's pattern in a case, below 2**32; Python's own hash differs between processes."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{case}\n{shift}".encode()).digest()[:4], "little")
