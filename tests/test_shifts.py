@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 from skimage.io import imread, imsave
 
 pytest.importorskip("torchio")
@@ -297,3 +298,27 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "case_0000.nrrd"))
     with pytest.raises(ValueError, match=r"case_0000\.nrrd: 1 values are not finite"):
         read_image(tmp_path / "case_0000.nrrd")
+
+
+@pytest.mark.parametrize("shift", ["gamma-dark", "gamma-bright", "contrast"])
+def test_a_colour_is_changed_as_if_it_were_alone(shift):
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.normal(mean, sd, (40, 50, 1)) for mean, sd in ((180, 20), (60, 4))]).astype(np.float32)
+    together = shifted(values, shift, 1, scene(shift))
+    for colour in (0, 1):
+        assert np.abs(together[colour] - values[colour]).max() > 1
+        np.testing.assert_allclose(together[colour], shifted(values[[colour]], shift, 1, scene(shift))[0], atol=1e-2)
+
+
+def test_a_type_of_more_digits_than_float32_keeps_them():
+    values, mask = heart()
+    near, far = (
+        shifted(image, "noise", 2, scene("noise")) for image in (values, values.astype(np.int32) + 1_000_000_000)
+    )
+    np.testing.assert_allclose(far - 1_000_000_000, near, atol=1e-2)
+
+
+def test_a_picture_of_one_bit_is_refused(tmp_path):
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "case_0000.png")
+    with pytest.raises(ValueError, match=r"case_0000\.png: .*one bit; save it in 8 bits"):
+        read_image(tmp_path / "case_0000.png")

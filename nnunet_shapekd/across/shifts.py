@@ -5,13 +5,13 @@ along which axis) is drawn, from a seed that the case and the shift determine. I
 every model, in any process and in any order.
 
 nnU-Net trains with some of these shifts itself. Severity 1 of those is the end of the range it draws from, for images
-of one channel that it normalises by their own mean and standard deviation; severities 2 to 4 lie beyond. The other
+whose channels it normalises by their own mean and standard deviation; severities 2 to 4 lie beyond. The other
 shifts (``trained=None``) are none of its default augmentation.
 
 Intensities: every file is scaled so that its 0.5th percentile is 0 and its 99.5th is 1 (a picture's colours together,
-but noise and contrast are by each colour's own mean and standard deviation, as nnU-Net normalises them), shifted,
-scaled back and clipped to the range it had. nnU-Net's z-score takes back whatever is linear in an image: a contrast
-shift is felt by what it clips.
+but noise and contrast are by each colour's own mean and standard deviation and gamma by its own percentiles, as nnU-Net
+treats them), shifted, scaled back and clipped to the range it had. nnU-Net's z-score takes back whatever is linear in
+an image: a contrast shift is felt by what it clips.
 
 TorchIO makes gamma, noise, blur and bias field: its transforms take a fixed parameter, a blur in mm and a seed.
 Ghosting is NumPy's, because TorchIO's is up to twice as strong for one size of the image as for another. Contrast and
@@ -80,10 +80,20 @@ def _torchio(transform: torchio.IntensityTransform, image: np.ndarray, scene: Sc
     return transform(torchio.ScalarImage(tensor=tensor, affine=np.diag([*scene.spacing, 1.0]))).numpy()
 
 
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The intensities that become 0 and 1; equal only where all are."""
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
 def _gamma(image: np.ndarray, gamma: float, scene: Scene) -> np.ndarray:
     import torchio
 
-    return _torchio(torchio.Gamma(gamma), image, scene)
+    # of each colour's own range, and within it
+    low, high = np.array([_ends(colour) for colour in image], dtype=np.float32).T[..., None, None, None]
+    width = np.maximum(high - low, 1e-6)
+    bent = low + width * _torchio(torchio.Gamma(gamma), (image - low) / width, scene)
+    return np.clip(bent, image.min((1, 2, 3), keepdims=True), image.max((1, 2, 3), keepdims=True))
 
 
 def _contrast(image: np.ndarray, factor: float, scene: Scene) -> np.ndarray:
@@ -215,19 +225,17 @@ def shifted(values: np.ndarray, shift: str, severity: int, scene: Scene) -> np.n
         scene: what the shift may know besides.
 
     Returns:
-        (channels, x, y, z) float32, within the range of ``values``; an image of one value stays what it is.
+        (channels, x, y, z) float32, or float64 where the type has more digits than float32, within the range of
+        ``values``; an image of one value stays what it is.
     """
-    original = values.astype(np.float32)
-    low, high = (float(v) for v in np.percentile(original, PERCENTILES))
-    least, most = float(original.min()), float(original.max())
-    if high <= low:  # nearly all voxels have one value
-        low, high = least, most
+    original = values.astype(np.result_type(values, np.float32))
+    low, high = _ends(original)
     if severity == 0 or high <= low:
         return original
     kind = SHIFTS[shift]
-    scaled = (original - low) / (high - low)
-    changed = np.asarray(kind.apply(scaled, kind.values[severity - 1], scene), dtype=np.float32)
-    return np.clip(changed * (high - low) + low, least, most)
+    scaled = ((original - low) / (high - low)).astype(np.float32)
+    changed = np.asarray(kind.apply(scaled, kind.values[severity - 1], scene), dtype=original.dtype)
+    return np.clip(changed * (high - low) + low, float(original.min()), float(original.max()))
 
 
 @dataclass(frozen=True)
@@ -262,11 +270,14 @@ def read_image(path: Path) -> ImageFile:
     """Read an image file.
 
     Raises:
-        ValueError: if it cannot be read, is no image of two or three axes, or holds values that are not finite.
+        ValueError: if it cannot be read, is no image of two or three axes, holds values that are not finite, or is a
+            picture of one bit.
     """
     image = _read(path)
     if wrong := int(np.count_nonzero(~np.isfinite(image.values))):
         raise ValueError(f"{path}: {wrong} values are not finite; correct or remove the image")
+    if image.values.dtype == bool:  # would be written as 0 and 255, where nnU-Net reads 0 and 1
+        raise ValueError(f"{path}: expected grey or colours, got a picture of one bit; save it in 8 bits")
     return image
 
 
