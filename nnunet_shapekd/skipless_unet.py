@@ -6,8 +6,11 @@ bottleneck's few numbers, which is where it learns shape (Dong, Du, Xu, arXiv 24
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 
@@ -81,6 +84,19 @@ def without_skips(network: nn.Module) -> nn.Module:
         for stage in network.decoder.stages:
             stage.convs[0].conv.apply(network.initialize)
     return network
+
+
+def with_width(configuration: ConfigurationManager, width: float) -> ConfigurationManager:
+    """A planned configuration whose network is narrower; the plans themselves stay what they are.
+
+    Args:
+        configuration: of plans whose architecture has ``features_per_stage``, as nnU-Net's U-Nets have.
+        width: factor of the number of feature maps of each stage, at least one of which is left.
+    """
+    narrower = ConfigurationManager(deepcopy(configuration.configuration))
+    network = narrower.configuration["architecture"]["arch_kwargs"]
+    network["features_per_stage"] = [max(1, round(width * features)) for features in network["features_per_stage"]]
+    return narrower
 
 
 def _with_input_channels(conv: nn.Module, input_channels: int) -> nn.Module:

@@ -28,7 +28,7 @@ from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.distillation import DistilledLoss
 from nnunet_shapekd.report.curves import plot_distillation
 from nnunet_shapekd.settings import different_settings, read_settings
-from nnunet_shapekd.skipless_unet import without_skips
+from nnunet_shapekd.skipless_unet import with_width, without_skips
 from nnunet_shapekd.teacher import (
     build_teacher,
     check_teacher_fits,
@@ -146,6 +146,9 @@ class MeanImage(_OnClassMeans):
     bottleneck; it is not a result.
     """
 
+    #: number of feature maps of each stage over that of the plans
+    width: float = 1.0
+
     @classmethod
     def build_network_architecture(
         cls,
@@ -155,6 +158,8 @@ class MeanImage(_OnClassMeans):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
+        if cls.width != 1:
+            configuration_manager = with_width(configuration_manager, cls.width)
         return without_skips(
             super().build_network_architecture(
                 plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision

@@ -1,7 +1,8 @@
-"""Stock, teacher and student at one small budget, in pairs by seed: the environment variable EXPERIMENT_SEED.
+"""Stock, teachers and student at one small budget, in pairs by seed.
 
-With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all three see the same
-patches with the same augmentation in the same order.
+The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps, by default 15) say which. With
+``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all see the same patches with
+the same augmentation in the same order.
 """
 
 import os
@@ -30,7 +31,7 @@ class nnUNetTrainer_Seeded(nnUNetTrainerNoMirroring):
         device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's own signature
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = 15
+        self.num_epochs = int(os.environ.get("EXPERIMENT_EPOCHS", 15))
         self.num_iterations_per_epoch = 50
         self.num_val_iterations_per_epoch = 5
         self.seed = 1000 * int(os.environ["EXPERIMENT_SEED"])
@@ -47,6 +48,14 @@ class nnUNetTrainer_Seeded(nnUNetTrainerNoMirroring):
 
 class nnUNetTrainerMeanImage_Seeded(MeanImage, nnUNetTrainer_Seeded):
     pass
+
+
+class nnUNetTrainerMeanImageHalf_Seeded(MeanImage, nnUNetTrainer_Seeded):
+    width = 0.5
+
+
+class nnUNetTrainerMeanImageQuarter_Seeded(MeanImage, nnUNetTrainer_Seeded):
+    width = 0.25
 
 
 class nnUNetTrainerShapeKD_Seeded(ShapeKD, nnUNetTrainer_Seeded):

@@ -1,0 +1,278 @@
+"""Does distillation help, and with which settings? Stock, teachers and students at one budget, on ACDC.
+
+    python scripts/experiments/evidence.py prepare DATA OUT             convert, split, plan, preprocess
+    python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1   train, predict, judge; adds rows to the CSV files
+
+DATA holds acdc/training/patientXXX and acdc/split/{train,val}.json. RUN is a name in ``RUNS``; the teachers a run needs
+are trained first. What is finished is skipped, what was killed goes on. Start it twice to use two cores: a training
+belongs to one of them.
+
+Fold 0 is for development: every fifth training patient, sorted by pathology, is held out (14 of 70), clean and under
+shifts that are none of nnU-Net's training augmentation. All choices rest on it. Fold 1 is the data set's own split (70
+and 15 patients) and serves once, for what was chosen.
+
+Rows: docs/evidence/values.csv has every value, docs/evidence/runs.csv how it came about. Seeds are replicates, and on a
+CPU the runs of one seed form a pair: they begin and draw alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fcntl
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+EVIDENCE = HERE.parents[1] / "docs" / "evidence"
+DATASET = 60
+PLANS = ("--spacing", "2", "2", "--patch", "96", "96", "--batch", "4", "--features", "12", "24", "48", "96", "128")
+EPOCHS = 40  # of 50 steps
+SHIFTS = ("--shifts", "bias-field", "ghosting", "inversion", "--severities", "3", "--invert", "LVC")
+METRICS = {"dice": "1", "hd95": "mm", "reference_size": "ml", "prediction_size": "ml"}
+VALUES = ("run", "seed", "fold", "shift", "severity", "case", "patient", "class", "metric", "unit", "value")
+#: how a run came about
+PROVENANCE = ("run", "seed", "fold", "trainer", "settings", "steps", "teacher_run", "seconds", "commit")
+PROVENANCE += ("nnunetv2", "torch", "hardware")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network to train: its trainer, its settings (environment variables), and the run that is its teacher."""
+
+    trainer: str
+    teacher: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    epochs: int = EPOCHS
+
+
+def student(teacher: str = "teacher", **settings: float) -> Run:
+    return Run(
+        "nnUNetTrainerShapeKD_Seeded", teacher, {f"SHAPEKD_{k.upper()}": str(v) for k, v in sorted(settings.items())}
+    )
+
+
+RUNS = {
+    "stock": Run("nnUNetTrainer_Seeded"),
+    "teacher": Run("nnUNetTrainerMeanImage_Seeded"),
+    "teacher-half": Run("nnUNetTrainerMeanImageHalf_Seeded"),
+    "teacher-quarter": Run("nnUNetTrainerMeanImageQuarter_Seeded"),
+    "student": student(logit_weight=1, temperature=1),
+    "student-of-half": student("teacher-half", logit_weight=1, temperature=1),
+    "student-of-quarter": student("teacher-quarter", logit_weight=1, temperature=1),
+}
+
+
+class Experiment:
+    """One place on the disk, one seed, one fold."""
+
+    def __init__(self, out: Path, seed: int, fold: int) -> None:
+        self.out, self.seed, self.fold = out, seed, fold
+
+    def training_folder(self, run: str) -> Path:
+        results = self.out / "results" / run / f"seed{self.seed}"
+        return results / f"Dataset{DATASET:03d}_ACDC" / f"{RUNS[run].trainer}__smallPlans__2d" / f"fold_{self.fold}"
+
+    def environment(self, run: str) -> dict[str, str]:
+        what = RUNS[run]
+        variables = nnunet_environment(self.out) | what.settings
+        variables["nnUNet_results"] = str(self.out / "results" / run / f"seed{self.seed}")
+        variables["nnUNet_extTrainer"] = os.pathsep.join((said("shapekd", "trainers"), str(HERE / "trainers")))
+        variables |= {"EXPERIMENT_SEED": str(self.seed), "EXPERIMENT_EPOCHS": str(what.epochs)}
+        variables["nnUNet_n_proc_DA"] = "0"  # no other process draws the patches
+        if what.teacher:
+            variables["SHAPEKD_TEACHER_PATH"] = str(self.training_folder(what.teacher))
+        return variables
+
+    def train(self, run: str) -> None:
+        """Train a network, its teacher first, unless that is done."""
+        if RUNS[run].teacher:
+            self.train(RUNS[run].teacher)
+        folder = self.training_folder(run)
+        with alone(folder.parents[2] / f"fold_{self.fold}.lock"):
+            if (folder / "seconds").exists():
+                return
+            started = time.monotonic()
+            log(f"{run}, seed {self.seed}, fold {self.fold}: training")
+            command = ["nnUNetv2_train", str(DATASET), "2d", str(self.fold), "-tr", RUNS[run].trainer]
+            command += ["-p", "smallPlans", "-device", device(), "--c"]
+            execute(command, self.environment(run), folder.parents[2] / f"fold_{self.fold}.log")
+            (folder / "seconds").write_text(f"{time.monotonic() - started:.0f}\n")
+
+    def judge(self, run: str) -> None:
+        """Predict the held-out cases, clean and shifted, and add a row a value."""
+        folder = self.training_folder(run)
+        raw = self.out / "raw" / f"Dataset{DATASET:03d}_ACDC"
+        judged = self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}"
+        with alone(judged.with_suffix(".lock")):
+            if self.is_done(run):
+                return
+            if not (judged / "results").exists():
+                log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
+                command = ["shapekd", "stress", folder.parent, raw / "imagesTr", raw / "labelsTr", "-o", judged]
+                command += ["-f", self.fold, "--names", run, "-device", device(), "--disable_tta", *SHIFTS]
+                execute([str(word) for word in command], self.environment(run), judged.with_suffix(".log"))
+            with (judged / "results" / "stress.csv").open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            of = [run, self.seed, self.fold]
+            append(EVIDENCE / "values.csv", VALUES, (
+                [*of, row["shift"], row["severity"], row["case"], row["patient"], row["class"], metric, unit, value]
+                for row in rows
+                for metric, unit in METRICS.items()
+                if math.isfinite(value := round(float(row[metric if unit == "1" else f"{metric.split('_size')[0]}_{unit}"] or "nan"), 4))
+            ))  # fmt: skip
+            append(EVIDENCE / "runs.csv", PROVENANCE, [self.provenance(run)])
+
+    def is_done(self, run: str) -> bool:
+        """Whether the rows are there; those of runs are written last."""
+        path = EVIDENCE / "runs.csv"
+        if not path.exists():
+            return False
+        with path.open(newline="") as file:
+            mine = (run, str(self.seed), str(self.fold))
+            return any((row["run"], row["seed"], row["fold"]) == mine for row in csv.DictReader(file))
+
+    def provenance(self, run: str) -> list[str | int]:
+        what = RUNS[run]
+        settings = " ".join(f"{name.removeprefix('SHAPEKD_').lower()}={value}" for name, value in what.settings.items())
+        seconds = (self.training_folder(run) / "seconds").read_text().strip()
+        commit = said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD")
+        return [run, self.seed, self.fold, what.trainer, settings, what.epochs * 50, what.teacher or "", seconds]\
+            + [commit, version("nnunetv2"), version("torch"), hardware()]  # fmt: skip
+
+
+def prepare(data: Path, out: Path) -> None:
+    """Convert, split, plan and preprocess."""
+    environment = nnunet_environment(out)
+    raw = Path(environment["nnUNet_raw"], f"Dataset{DATASET:03d}_ACDC")
+    preprocessed = Path(environment["nnUNet_preprocessed"], raw.name)
+    for folder in (raw.parent, preprocessed.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    done = preprocessed / "prepared"
+    if done.exists():
+        return
+    to_log = out / "prepare.log"
+    if not raw.exists():
+        splits = [option for name in ("train", "val") for option in (f"--{name}", data / "acdc/split" / f"{name}.json")]
+        command = ["shapekd", "convert", "acdc", data / "acdc/training", *splits, "-d", DATASET]
+        execute(list(map(str, command)), environment, to_log)
+    plan = f"nnUNetv2_plan_and_preprocess -d {DATASET} -c 2d -np 1 -npfp 1 --no_pp"
+    execute(plan.split(), environment, to_log)
+    small = [sys.executable, str(HERE.parent / "small_plans.py"), "-d", str(DATASET), "--name", "smallPlans", *PLANS]
+    execute(small, environment, to_log)
+    execute(f"nnUNetv2_preprocess -d {DATASET} -plans_name smallPlans -c 2d -np 1".split(), environment, to_log)
+    add_development_fold(raw, preprocessed)
+    done.touch()
+
+
+def add_development_fold(raw: Path, preprocessed: Path) -> None:
+    """Fold 0 for choices, from the training patients; the data set's own becomes fold 1."""
+    (official,) = json.loads((raw / "splits_final.json").read_text())
+    with (raw / "patients.csv").open(newline="") as file:
+        group_of = {row["patient"]: row["group"] for row in csv.DictReader(file)}
+    patients = sorted({case.split("_")[0] for case in official["train"]}, key=lambda one: (group_of[one], one))
+    held_out = set(patients[2::5])
+    sides = {"train": [], "val": []}
+    for case in official["train"]:
+        sides["val" if case.split("_")[0] in held_out else "train"].append(case)
+    (preprocessed / "splits_final.json").write_text(json.dumps([sides, official], indent=4) + "\n")
+
+
+def nnunet_environment(out: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "nnUNet_raw": str(out / "raw"),
+        "nnUNet_preprocessed": str(out / "preprocessed"),
+        "nnUNet_results": str(out / "results"),
+        "nnUNet_compile": "f",
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_n_proc_DA": "1",  # planning wants one
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock, which ends with its process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def execute(command: list[str], environment: dict[str, str], to_log: Path) -> None:
+    to_log.parent.mkdir(parents=True, exist_ok=True)
+    with to_log.open("a") as file:
+        if subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode:
+            sys.exit(f"{' '.join(command)}\nfailed; its whole output: {to_log}")
+
+
+def append(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
+    """Add rows in one write, so that two processes do not mix theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "" if path.exists() else ",".join(columns) + "\n"
+    text += "".join(",".join(map(str, row)) + "\n" for row in rows)
+    with path.open("a") as file:
+        file.write(text)
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def hardware() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"1 core {platform.machine()}"
+
+
+def log(text: str) -> None:
+    print(time.strftime("%H:%M"), text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare")
+    command.add_argument("data", type=Path)
+    command.add_argument("out", type=Path)
+    command = commands.add_parser("run")
+    command.add_argument("out", type=Path)
+    command.add_argument("runs", nargs="+", choices=RUNS, metavar="RUN")
+    command.add_argument("--seeds", type=int, nargs="+", required=True)
+    command.add_argument("--fold", type=int, choices=(0, 1), default=0)
+    args = parser.parse_args()
+    out = args.out.absolute()
+    if args.command == "prepare":
+        prepare(args.data.absolute(), out)
+        return
+    if not (out / "preprocessed" / f"Dataset{DATASET:03d}_ACDC" / "prepared").exists():
+        parser.error(f"{out} is not prepared")
+    for seed in args.seeds:
+        for run in args.runs:
+            experiment = Experiment(out, seed, args.fold)
+            if not experiment.is_done(run):
+                experiment.train(run)
+                if not run.startswith("teacher"):
+                    experiment.judge(run)
+
+
+if __name__ == "__main__":
+    main()
