@@ -256,8 +256,9 @@ class ShapeKD(_OnClassMeans):
     teacher_path: str | None = None
 
     #: name of the teacher's trainer; ``None``: this trainer's name with "ShapeKD…" up to the next "_" replaced by
-    #: "MeanImage", so that all students of one variant share a teacher
+    #: ``teacher_kind``, so that all students of one variant share a teacher
     teacher_trainer: str | None = None
+    teacher_kind: str = "MeanImage"
     #: the teacher's trainer, which knows what the teacher sees
     teacher_class: type[MeanImage] = MeanImage
 
@@ -269,11 +270,11 @@ class ShapeKD(_OnClassMeans):
             ValueError: if neither ``teacher_trainer`` nor the own name tells it.
         """
         own = cls.__name__
-        name = cls.teacher_trainer or re.sub(r"ShapeKD[^_]*", "MeanImage", own, count=1)
+        name = cls.teacher_trainer or re.sub(r"ShapeKD[^_]*", cls.teacher_kind, own, count=1)
         if name == own:
             raise ValueError(
-                f"{own} does not say who its teacher is: its name has no 'ShapeKD' to replace by 'MeanImage'. Set the "
-                "class attribute teacher_trainer to the name of the teacher's trainer."
+                f"{own} does not say who its teacher is: its name has no 'ShapeKD' to replace by "
+                f"'{cls.teacher_kind}'. Set the class attribute teacher_trainer to the name of the teacher's trainer."
             )
         return name
 
@@ -365,6 +366,8 @@ class ShapeKD(_OnClassMeans):
                     f"{path} has {widths[0]} features there, the student {widths[1]}. Distil logits alone "
                     f"(feature_weight 0). {advice}"
                 )
+        if self._do_i_compile():
+            self.teacher = torch.compile(self.teacher)
 
         provenance = {
             "role": "student",
@@ -480,6 +483,18 @@ class ShapeKD(_OnClassMeans):
     def _trainer_name_for_prediction(self) -> str:
         # the student's network is nnU-Net's own, so its file says so and opens where this package is not installed
         return network_builder_name(type(self))
+
+
+class MeanImageHalf(MeanImage):
+    """Teachers of half the planned width, so a quarter of the computation."""
+
+    width = 0.5
+
+
+class ShapeKDHalfTeacher(ShapeKD):
+    """Students of such a teacher; their own network is the planned one."""
+
+    teacher_kind = "MeanImageHalf"
 
 
 class ShapeKDFeatures(ShapeKD):

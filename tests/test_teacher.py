@@ -1,6 +1,5 @@
 """Every error a user can make with a teacher, and that none costs anything but a message."""
 
-import os
 import pickle
 import shutil
 import zipfile
@@ -219,42 +218,23 @@ def test_a_teacher_without_deep_supervision_does_not_fit_a_student_with_it(
         make(STUDENT).run_training()
 
 
-NARROW = """
-from copy import deepcopy
-
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-from nnunet_shapekd.training import MeanImage
-
-
-class nnUNetTrainerMeanImage_Narrow(MeanImage, nnUNetTrainer):
-    @classmethod
-    def build_network_architecture(cls, plans_manager, configuration_manager, *channels_and_deep_supervision):
-        narrow = deepcopy(configuration_manager)
-        kwargs = narrow.configuration["architecture"]["arch_kwargs"]
-        kwargs["features_per_stage"] = [features // 2 for features in kwargs["features_per_stage"]]
-        return super().build_network_architecture(plans_manager, narrow, *channels_and_deep_supervision)
-"""
+HALF = "nnUNetTrainerMeanImageHalf_1epoch"
 
 
 @pytest.fixture
-def narrow(nnunet_environment, tmp_path, monkeypatch):
+def narrow(nnunet_environment):
     """An untrained teacher of half the width, on disk."""
-    folder = tmp_path / "own_trainers"
-    folder.mkdir()
-    (folder / "narrow_teacher.py").write_text(NARROW)
-    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([os.environ["nnUNet_extTrainer"], str(folder)]))
-    trainer = make("nnUNetTrainerMeanImage_Narrow")
+    trainer = make(HALF)
     trainer.initialize()
     trainer._prepare_training(trainer._split_it_began_with())
-    path = nnunet_environment.fold("nnUNetTrainerMeanImage_Narrow") / "checkpoint_final.pth"
+    path = nnunet_environment.fold(HALF) / "checkpoint_final.pth"
     trainer.save_checkpoint(str(path))
     yield path
     path.unlink()
 
 
 def test_for_logits_a_teacher_may_be_narrower(narrow, monkeypatch):
-    trainer = started(monkeypatch, teacher_trainer="nnUNetTrainerMeanImage_Narrow")
+    trainer = started(monkeypatch, teacher_trainer=HALF)
     widths = [network.decoder.stages[-1].output_channels for network in (trainer.teacher, trainer.network)]
     assert widths == [4, 8]
     trainer.network.train()
@@ -264,7 +244,7 @@ def test_for_logits_a_teacher_may_be_narrower(narrow, monkeypatch):
 def test_features_refuse_a_narrower_teacher(narrow, monkeypatch, loaders_must_not_start):
     features = type(make("nnUNetTrainerShapeKDFeatures_1epoch"))
     with pytest.raises(ValueError, match="(?s)equally wide.*has 4 features there, the student 8"):
-        own(features, teacher_trainer="nnUNetTrainerMeanImage_Narrow").run_training()
+        own(features, teacher_trainer=HALF).run_training()
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])

@@ -1,6 +1,7 @@
 """The named trainers, and the mixins over nnU-Net's variants."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -18,13 +19,16 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
     nnUNetTrainerNoDeepSupervision,
 )
 from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_shapekd.checkpoints import network_builder_name
-from nnunet_shapekd.skipless_unet import SkiplessUNetDecoder
-from nnunet_shapekd.training import MeanImage, ShapeKD, ShapeKDLogitsFeatures
+from nnunet_shapekd.skipless_unet import SkiplessUNetDecoder, with_width
+from nnunet_shapekd.training import MeanImage, MeanImageHalf, ShapeKD, ShapeKDLogitsFeatures
 
 LENGTHS = {"": 1000, "_1epoch": 1} | {f"_{n}epochs": n for n in (5, 10, 20, 50, 100, 250, 500)}
-KINDS = ("MeanImage", "ShapeKD", "ShapeKDFeatures", "ShapeKDLogitsFeatures")
+TEACHER_OF = dict.fromkeys(("ShapeKD", "ShapeKDFeatures", "ShapeKDLogitsFeatures"), "MeanImage")
+TEACHER_OF["ShapeKDHalfTeacher"] = "MeanImageHalf"
+KINDS = ("MeanImage", "MeanImageHalf", *TEACHER_OF)
 VARIANTS = [
     nnUNetTrainerBN,
     nnUNetTrainerNoDeepSupervision,
@@ -39,7 +43,9 @@ VARIANTS = [
 
 def test_nnunets_own_look_up_finds_every_trainer_with_its_length(planned, tmp_path):
     names = [f"nnUNetTrainer{kind}{length}" for kind in KINDS for length in LENGTHS]
-    names += [f"nnUNetTrainer{kind}{variant}" for kind in KINDS[:2] for variant in ("_NoMirroring", "_DA5")]
+    names += [
+        f"nnUNetTrainer{kind}{variant}" for kind in ("MeanImage", "ShapeKD") for variant in ("_NoMirroring", "_DA5")
+    ]
     code = (
         "import contextlib, inspect, io, json, sys\n"
         "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
@@ -75,19 +81,20 @@ def test_the_variants_are_nnunets_own(nnunet_environment, variant):
 
 
 def test_all_students_of_a_variant_share_its_teacher(nnunet_environment):
-    for kind in KINDS[1:]:
+    for kind, teacher in TEACHER_OF.items():
         for length in LENGTHS:
             name = make(f"nnUNetTrainer{kind}{length}").teacher_trainer_name()
-            assert name == f"nnUNetTrainerMeanImage{length}"
+            assert name == f"nnUNetTrainer{teacher}{length}"
     assert make("nnUNetTrainerShapeKD_DA5").teacher_trainer_name() == "nnUNetTrainerMeanImage_DA5"
 
 
 def test_the_features_trainers_have_the_papers_weight(nnunet_environment):
     weights = {
         kind: (make(f"nnUNetTrainer{kind}").logit_weight, make(f"nnUNetTrainer{kind}").feature_weight)
-        for kind in KINDS[1:]
+        for kind in TEACHER_OF
     }
-    assert weights == {"ShapeKD": (1, 0), "ShapeKDFeatures": (0, 2), "ShapeKDLogitsFeatures": (1, 2)}
+    logits_alone = dict.fromkeys(("ShapeKD", "ShapeKDHalfTeacher"), (1, 0))
+    assert weights == {**logits_alone, "ShapeKDFeatures": (0, 2), "ShapeKDLogitsFeatures": (1, 2)}
 
 
 def test_a_student_whose_name_does_not_tell_its_teacher_says_so(nnunet_environment):
@@ -104,6 +111,35 @@ def test_the_teachers_network_has_no_skips_and_the_students_is_nnunets_own(nnune
         trainer.initialize()
         assert type(trainer.network) is PlainConvUNet
         assert isinstance(trainer.network.decoder, SkiplessUNetDecoder) != has_skips
+
+
+@pytest.mark.parametrize("base", [nnUNetTrainer, nnUNetTrainerBN])
+@pytest.mark.parametrize("architecture", ["unet.PlainConvUNet", "unet.ResidualEncoderUNet"])
+def test_a_half_width_teacher_is_half_the_planned_network_and_leaves_the_plans_alone(
+    nnunet_environment, base, architecture
+):
+    class Teacher(MeanImageHalf, base):
+        pass
+
+    trainer = make("nnUNetTrainer")
+    plans, configuration = trainer.plans_manager, deepcopy(trainer.configuration_manager)
+    network = configuration.configuration["architecture"]
+    network["network_class_name"] = f"dynamic_network_architectures.architectures.{architecture}"
+    if "Residual" in architecture:
+        network["arch_kwargs"]["n_blocks_per_stage"] = network["arch_kwargs"].pop("n_conv_per_stage")
+    before = deepcopy(configuration.configuration)
+    teacher = Teacher.build_network_architecture(plans, configuration, 1, 4, True)
+    assert configuration.configuration == before
+    features = before["architecture"]["arch_kwargs"]["features_per_stage"]
+    assert teacher.encoder.output_channels == [f // 2 for f in features]
+    outputs = teacher(torch.zeros(1, 1, *configuration.patch_size))
+    assert [out.shape[1] for out in outputs] == [4] * (len(features) - 1)
+
+
+def test_no_stage_of_a_narrow_teacher_is_empty():
+    plan = {"architecture": {"arch_kwargs": {"features_per_stage": [1, 2, 32]}}}
+    narrower = with_width(ConfigurationManager(plan), 0.25)
+    assert narrower.configuration["architecture"]["arch_kwargs"]["features_per_stage"] == [1, 1, 8]
 
 
 def test_the_mixins_work_over_nnunets_variants_with_an_architecture_of_their_own(nnunet_environment):

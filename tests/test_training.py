@@ -240,7 +240,8 @@ def test_compiled_a_step_is_the_same_as_uncompiled(nnunet_environment, teacher, 
         monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self, compiles=compiles: compiles)
         trainer = own(type(make(name)), teacher_trainer=TEACHER)
         trainer.on_train_start()
-        assert isinstance(trainer.network, torch._dynamo.OptimizedModule) == compiles
+        for network in (trainer.network, trainer.teacher):
+            assert isinstance(network, torch._dynamo.OptimizedModule) == compiles
         if weights:
             trainer._plain_network().load_state_dict(weights)
         weights = {key: value.clone() for key, value in trainer._plain_network().state_dict().items()}

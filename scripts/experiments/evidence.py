@@ -1,7 +1,7 @@
 """Does distillation help, and with which settings? Stock, teachers and students at one budget, on ACDC.
 
-    python scripts/experiments/evidence.py prepare DATA OUT             convert, split, plan, preprocess
-    python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1   train, predict, judge; adds rows to the CSV files
+    python scripts/experiments/evidence.py prepare DATA OUT            convert, split, plan, preprocess
+    python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1  train, predict, judge; rows go to the CSV files
 
 DATA holds acdc/training/patientXXX and acdc/split/{train,val}.json. RUN is a name in ``RUNS``; the teachers a run needs
 are trained first. What is finished is skipped, what was killed goes on. Start it twice to use two cores: a training
@@ -21,7 +21,6 @@ import argparse
 import csv
 import fcntl
 import json
-import math
 import os
 import platform
 import subprocess
@@ -39,7 +38,13 @@ DATASET = 60
 PLANS = ("--spacing", "2", "2", "--patch", "96", "96", "--batch", "4", "--features", "12", "24", "48", "96", "128")
 EPOCHS = 30  # of 50 steps
 SHIFTS = ("--shifts", "bias-field", "ghosting", "inversion", "--severities", "3", "--invert", "LVC")
-METRICS = {"dice": "1", "hd95": "mm", "reference_size": "ml", "prediction_size": "ml"}
+#: metric -> its column in stress.csv, its unit
+METRICS = {
+    "dice": ("dice", "1"),
+    "hd95": ("hd95_mm", "mm"),
+    "reference_size": ("reference_ml", "ml"),
+    "prediction_size": ("prediction_ml", "ml"),
+}
 VALUES = ("run", "seed", "fold", "shift", "severity", "case", "patient", "class", "metric", "unit", "value")
 #: how a run came about
 PROVENANCE = ("run", "seed", "fold", "trainer", "settings", "steps", "teacher_run", "seconds", "commit")
@@ -123,15 +128,16 @@ class Experiment:
                 command += ["-f", self.fold, "--names", run, "-device", device(), "--disable_tta", *SHIFTS]
                 execute([str(word) for word in command], self.environment(run), judged.with_suffix(".log"))
             with (judged / "results" / "stress.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            of = [run, self.seed, self.fold]
-            append(EVIDENCE / "values.csv", VALUES, (
-                [*of, row["shift"], row["severity"], row["case"], row["patient"], row["class"], metric, unit, value]
-                for row in rows
-                for metric, unit in METRICS.items()
-                if math.isfinite(value := round(float(row[metric if unit == "1" else f"{metric.split('_size')[0]}_{unit}"] or "nan"), 4))
-            ))  # fmt: skip
+                values = [self.values(run, row) for row in csv.DictReader(file)]
+            append(EVIDENCE / "values.csv", VALUES, [row for of_structure in values for row in of_structure])
             append(EVIDENCE / "runs.csv", PROVENANCE, [self.provenance(run)])
+
+    def values(self, run: str, row: dict[str, str]) -> Iterator[tuple[object, ...]]:
+        """The rows of one structure, whose metrics have their units in their columns' names; without undefined ones."""
+        what = (run, self.seed, self.fold, *(row[key] for key in ("shift", "severity", "case", "patient", "class")))
+        for metric, (column, unit) in METRICS.items():
+            if row[column]:
+                yield (*what, metric, unit, round(float(row[column]), 4))
 
     def is_done(self, run: str) -> bool:
         """Whether the rows are there; those of runs are written last."""
@@ -147,8 +153,8 @@ class Experiment:
         settings = " ".join(f"{name.removeprefix('SHAPEKD_').lower()}={value}" for name, value in what.settings.items())
         seconds = (self.training_folder(run) / "seconds").read_text().strip()
         commit = said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD")
-        return [run, self.seed, self.fold, what.trainer, settings, what.epochs * 50, what.teacher or "", seconds]\
-            + [commit, version("nnunetv2"), version("torch"), hardware()]  # fmt: skip
+        how = [what.trainer, settings, what.epochs * 50, what.teacher or "", seconds, commit]
+        return [run, self.seed, self.fold, *how, version("nnunetv2"), version("torch"), hardware()]
 
 
 def prepare(data: Path, out: Path) -> None:
