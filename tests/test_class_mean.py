@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from nnunet_shapekd.class_mean import class_mean_image
+from nnunet_shapekd.cost import _LiveBytes
 
 
 def plain_loop(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -130,3 +131,24 @@ def test_shapes_that_do_not_belong_together_are_named(image_shape, target_shape)
 def test_an_image_without_voxels_is_refused():
     with pytest.raises(ValueError, match="at least one voxel"):
         class_mean_image(torch.zeros(1, 1, 0, 4), torch.zeros(1, 1, 0, 4, dtype=torch.int16))
+
+
+def test_with_the_number_of_labels_given_nothing_waits_for_a_gpu():
+    # meta tensors have no values: whatever looked at one would fail
+    image, target = torch.empty(2, 1, 8, 8, device="meta"), torch.empty(2, 1, 8, 8, dtype=torch.int16, device="meta")
+    assert class_mean_image(image, target, num_labels=4).shape == image.shape
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        class_mean_image(image, target)
+
+
+def test_memory_does_not_grow_with_the_number_of_labels_as_voxels_times_labels_would():
+    def peak(num_labels: int) -> int:
+        live = _LiveBytes()
+        with live:
+            class_mean_image(
+                torch.zeros(1, 1, 16, 64, 64), torch.zeros(1, 1, 16, 64, 64, dtype=torch.uint8), num_labels
+            )
+        return live.peak
+
+    voxels_times_labels = 4 * 16 * 64 * 64 * (100 - 2)
+    assert peak(100) - peak(2) < voxels_times_labels / 10
