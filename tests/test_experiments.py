@@ -27,7 +27,7 @@ NETWORK = {
 
 def load(path: str):
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "scripts" / path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -155,3 +155,60 @@ def test_a_structure_that_only_one_model_invented_leaves_both(tmp_path):
     assert "1 (1) | 50.0 | 70.0 | +20.0" in table.row(
         "task", "Dataset063_Kvasir", [{"stock": stock, "student": student}]
     )
+
+
+def test_the_development_patients_are_a_fifth_of_each_pathology_and_none_of_the_validation(tmp_path):
+    groups = ("DCM", "HCM", "MINF", "NOR", "RV")
+    group_of = {f"patient{number:03d}": groups[number % 5] for number in range(85)}
+    cases = {side: [f"{p}_frame{n}" for p in patients for n in ("01", "12")]
+             for side, patients in (("train", [*group_of][:70]), ("val", [*group_of][70:]))}  # fmt: skip
+    (tmp_path / "splits_final.json").write_text(json.dumps([cases]))
+    lines = ["patient,group", *(f"{patient},{group}" for patient, group in group_of.items())]
+    (tmp_path / "patients.csv").write_text("\n".join(lines) + "\n")
+    preprocessed = tmp_path / "preprocessed"
+    preprocessed.mkdir()
+    load("experiments/evidence.py").add_development_fold(tmp_path, preprocessed)
+    development, official = json.loads((preprocessed / "splits_final.json").read_text())
+    assert official == cases
+    assert sorted(development["train"] + development["val"]) == sorted(cases["train"])
+    held_out = {case.split("_")[0] for case in development["val"]}
+    assert len(held_out) == 14 and not held_out & {case.split("_")[0] for case in development["train"]}
+    assert {sum(group_of[p] == group for p in held_out) for group in groups} <= {2, 3}
+
+
+def test_rows_of_a_run_take_the_place_of_its_earlier_ones(tmp_path):
+    evidence = load("experiments/evidence.py")
+    columns, path = ("run", "seed", "fold", "value"), tmp_path / "new" / "values.csv"
+    evidence.put(path, columns, [("stock", 0, 0, 1.5), ("stock", 0, 0, 2.5)])
+    evidence.put(path, columns, [("stock", 1, 0, 3.5)])
+    evidence.put(path, columns, [("stock", 0, 0, 4.5)])
+    assert path.read_text() == "run,seed,fold,value\nstock,1,0,3.5\nstock,0,0,4.5\n"
+
+
+def test_every_student_has_its_teacher_among_the_runs_and_its_trainer_can_be_found():
+    evidence, seeded = load("experiments/evidence.py"), load("experiments/trainers/seeded.py")
+    for run in evidence.RUNS.values():
+        assert hasattr(seeded, run.trainer)
+        assert run.teacher is None or "MeanImage" in evidence.RUNS[run.teacher].trainer
+
+
+def test_the_evidence_pairs_by_seed_and_case_and_resamples_patients(monkeypatch, tmp_path, capsys):
+    table = load("experiments/evidence_table.py")
+    lines = ["run,seed,fold,shift,severity,case,patient,class,metric,unit,value"]
+    gains = {0: 0.10, 1: 0.20}
+    for seed, gain in gains.items():
+        for run, dice in (("stock", 0.5), ("student", 0.5 + gain)):
+            for patient in range(8):
+                # a patient with twice the cases counts once
+                for case in range(2 if patient else 4):
+                    of = f"{run},{seed},0,none,0,p{patient}_{case},p{patient},RV"
+                    lines += [f"{of},dice,1,{dice + 0.08 * (patient == 0)}", f"{of},hd95,mm,{10 * dice}"]
+                    lines += [f"{of},reference_size,ml,100", f"{of},prediction_size,ml,80"]
+    (tmp_path / "values.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["evidence_table.py", "stock", "student", "--values", str(tmp_path / "values.csv")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    table.main()
+    out = capsys.readouterr().out
+    assert "| stock | none | 51.0 (51.0, 51.0) | 51.0 | 5.0 (5.0, 5.0) | 0.80 |" in out
+    assert "| student | none | 66.0 (61.0, 71.0) | 66.0 | 6.5 (6.0, 7.0) | 0.80 |" in out
+    assert "| student | +15.0 (+10.0, +20.0); +15.0 to +15.0 |" in out

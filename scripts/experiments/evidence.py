@@ -26,7 +26,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -129,8 +129,9 @@ class Experiment:
                 execute([str(word) for word in command], self.environment(run), judged.with_suffix(".log"))
             with (judged / "results" / "stress.csv").open(newline="") as file:
                 values = [self.values(run, row) for row in csv.DictReader(file)]
-            append(EVIDENCE / "values.csv", VALUES, [row for of_structure in values for row in of_structure])
-            append(EVIDENCE / "runs.csv", PROVENANCE, [self.provenance(run)])
+            provenance = self.provenance(run)
+            put(EVIDENCE / "values.csv", VALUES, [row for of_structure in values for row in of_structure])
+            put(EVIDENCE / "runs.csv", PROVENANCE, [provenance])
 
     def values(self, run: str, row: dict[str, str]) -> Iterator[tuple[object, ...]]:
         """The rows of one structure, whose metrics have their units in their columns' names; without undefined ones."""
@@ -140,7 +141,7 @@ class Experiment:
                 yield (*what, metric, unit, round(float(row[column]), 4))
 
     def is_done(self, run: str) -> bool:
-        """Whether the rows are there; those of runs are written last."""
+        """Whether the rows are there; that of runs.csv is written last."""
         path = EVIDENCE / "runs.csv"
         if not path.exists():
             return False
@@ -152,7 +153,7 @@ class Experiment:
         what = RUNS[run]
         settings = " ".join(f"{name.removeprefix('SHAPEKD_').lower()}={value}" for name, value in what.settings.items())
         seconds = (self.training_folder(run) / "seconds").read_text().strip()
-        commit = said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD")
+        commit = said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*")
         how = [what.trainer, settings, what.epochs * 50, what.teacher or "", seconds, commit]
         return [run, self.seed, self.fold, *how, version("nnunetv2"), version("torch"), hardware()]
 
@@ -224,13 +225,18 @@ def execute(command: list[str], environment: dict[str, str], to_log: Path) -> No
             sys.exit(f"{' '.join(command)}\nfailed; its whole output: {to_log}")
 
 
-def append(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
-    """Add rows in one write, so that two processes do not mix theirs."""
+def put(path: Path, columns: tuple[str, ...], rows: list[Sequence[object]]) -> None:
+    """Add rows to a CSV file, in place of those of the same run, seed and fold (of which the first row tells)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "" if path.exists() else ",".join(columns) + "\n"
-    text += "".join(",".join(map(str, row)) + "\n" for row in rows)
-    with path.open("a") as file:
-        file.write(text)
+    with alone(path.with_suffix(".lock")):
+        before: list[list[str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                before = [row for row in csv.reader(file) if row[:3] != list(map(str, rows[0][:3]))][1:]
+        building = path.with_suffix(".partial")
+        with building.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([columns, *before, *rows])
+        os.replace(building, path)
 
 
 def said(*command: str) -> str:
