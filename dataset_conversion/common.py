@@ -240,7 +240,8 @@ def check_cases(
 ) -> list[str]:
     """All problems of all cases, in their order."""
     check = partial(check_case, max_label=max_label, label_map=label_map)
-    found = map_in_processes(check, cases, processes, "Checking cases", _CASES_PER_WORKER)
+    # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
+    found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
     return [problem for problems in found for problem in problems]
 
 
@@ -260,7 +261,7 @@ def write_cases(
             (jobs if unchanged else relabelled).append(label)
     for parent in {target.parent for _, target in jobs + relabelled}:
         parent.mkdir(exist_ok=True)
-    # Threads are enough here: copying and zlib both release the interpreter's lock.
+    # Threads again: copying and zlib release the lock, too.
     collect(ThreadPoolExecutor(processes), _write_nifti, jobs, "Writing files")
     if relabelled:
         write = partial(_relabel, label_map=tuple(label_map.items()))

@@ -27,7 +27,7 @@ from nnunet_shapekd.settings import read_settings
 
 @dataclass(frozen=True)
 class PairCost:
-    """Cost of one training step at the plans' batch size; a multiplication with its addition is two FLOPs.
+    """Cost of one training step; a multiplication with its addition is two FLOPs.
 
     Memory is the peak of all tensors alive at a time in float32, without the convolutions' workspace: an estimate from
     above, because mixed precision and ``torch.compile`` need less.
@@ -90,6 +90,7 @@ def pair_cost(
     plans_manager: PlansManager,
     configuration_manager: ConfigurationManager,
     dataset_json: dict,
+    batch_size: int | None = None,
 ) -> PairCost:
     """Count parameters, FLOPs and memory of a teacher and its student.
 
@@ -100,8 +101,9 @@ def pair_cost(
         student_trainer_class: a ``ShapeKD`` trainer.
         teacher_trainer_class: its ``MeanImage`` trainer.
         plans_manager: the plans of both.
-        configuration_manager: the configuration of both; patch and batch size are its.
+        configuration_manager: the configuration of both; the patch size is its.
         dataset_json: the dataset's, for the numbers of channels and labels.
+        batch_size: of one step; ``None`` for that of the plans. On several GPUs each has a part of it.
     """
     labels = plans_manager.get_label_manager(dataset_json)
     input_channels = determine_num_input_channels(plans_manager, configuration_manager, dataset_json)
@@ -109,7 +111,9 @@ def pair_cost(
     with torch.device("meta"):
         student = student_trainer_class.build_network_architecture(*arguments)
         teacher = teacher_trainer_class.build_network_architecture(*arguments)
-        batch = torch.empty((configuration_manager.batch_size, input_channels, *configuration_manager.patch_size))
+        batch = torch.empty(
+            (batch_size or configuration_manager.batch_size, input_channels, *configuration_manager.patch_size)
+        )
     settings, _ = read_settings(student_trainer_class, os.environ)
     logit_loss = LogitDistillation(regions=labels.has_regions) if settings.logit_weight else None
     feature_loss = FeatureDistillation() if settings.feature_weight else None
@@ -210,6 +214,11 @@ class _LiveBytes(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.follow(leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
         return result
+
+
+def size_text(nbytes: int) -> str:
+    """In GiB or MiB."""
+    return f"{nbytes / 2**30:.2f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MiB"
 
 
 def _millions(number: int) -> str:

@@ -90,7 +90,10 @@ class FeatureDistillation(nn.Module):
             Scalar, float32; 0 where no voxel has weight.
         """
         _refuse_different_shapes(student, teacher)
-        error = (student.float() - teacher.detach().float()).square().mean(1, keepdim=True)  # (b, 1, x, y[, z])
+        student, teacher = student.float(), teacher.detach().float()
+        if voxel_weights is None:  # torch's own, which keeps less for the backward pass
+            return F.mse_loss(student, teacher)
+        error = (student - teacher).square().mean(1, keepdim=True)  # (b, 1, x, y[, z])
         return _weighted_mean(error, voxel_weights)
 
 

@@ -26,6 +26,7 @@ from nnunet_shapekd import __version__
 from nnunet_shapekd.checkpoints import ResumableTraining, network_builder_name, weights_sha256
 from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.distillation import DistilledLoss
+from nnunet_shapekd.memory import explained_out_of_memory
 from nnunet_shapekd.report.curves import plot_distillation
 from nnunet_shapekd.settings import different_settings, read_settings
 from nnunet_shapekd.skipless_unet import with_width, without_skips
@@ -443,12 +444,13 @@ class ShapeKD(_OnClassMeans):
         data, target, finest = self._on_device(batch)
         # no_grad, not inference_mode, whose tensors the loss could not save for its backward pass. nnU-Net autocasts
         # on CUDA only.
-        with torch.no_grad():
+        with explained_out_of_memory(self, "the teacher's pass in a training step"), torch.no_grad():
             teacher_data = self._teacher_data(self.teacher_class, data, finest)
             with autocast("cuda") if self.device.type == "cuda" else dummy_context():
                 self.loss.teacher_logits = self.teacher(teacher_data)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
-        result = super().train_step({**batch, "data": data, "target": target})
+        with explained_out_of_memory(self, "the student's own part of a training step"):
+            result = super().train_step({**batch, "data": data, "target": target})
         segmentation, distillation = (part.cpu().numpy() for part in self.loss.last_parts)
         return {**result, "loss": segmentation, "distillation_loss": distillation}
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,12 @@ import pytest
 from conftest import DATASET, ROOT
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.cli import export_line, main, trainers_folder
+from nnunet_shapekd.cli import CONVERSIONS, export_line, main, trainers_folder
+
+COMMANDS = (
+    "trainers", "doctor", "train", "info", "evaluate", "compare", "cross", "stress", "report", "figure", "phantom",
+    "convert", *(f"convert {name}" for name in CONVERSIONS),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -33,26 +39,20 @@ def doctor(nnunet_environment, capsys, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        ["trainers"],
-        ["doctor"],
-        ["train"],
-        ["info"],
-        ["cross"],
-        ["stress"],
-        ["convert"],
-        ["convert", "acdc"],
-        ["phantom"],
-    ],
-)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
-        main([*command, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
-    assert "usage: shapekd" in capsys.readouterr().out
+    assert f"usage: {f'shapekd {command}'.strip()} " in capsys.readouterr().out
+
+
+def test_the_commands_listed_here_are_all_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    # argparse indents a command by four blanks
+    shown = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(shown) == {command for command in COMMANDS if " " not in command}
 
 
 def test_help_and_trainers_import_no_torch():
@@ -64,6 +64,19 @@ def test_help_and_trainers_import_no_torch():
         "sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_no_commands_help_imports_torch_or_nnunet():
+    code = (
+        "import contextlib, sys\n"
+        "from nnunet_shapekd.cli import main\n"
+        "for command in sys.argv[1:]:\n"
+        "    with contextlib.suppress(SystemExit): main([*command.split(), '--help'])\n"
+        "    assert not {'torch', 'nnunetv2', 'matplotlib'} & set(sys.modules), command\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: shapekd") == len(COMMANDS)
 
 
 def test_the_trainers_folder_holds_the_trainers_and_nothing_is_in_nnunetv2(capsys):

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -132,6 +133,18 @@ def test_the_dataset_has_upstreams_names_and_the_downloads_bytes(pristine: Path,
     assert dataset["channel_names"] == {"0": "cineMRI"}
     assert dataset["labels"] == {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
     assert dataset["numTraining"] == 24 and dataset["file_ending"] == ".nii.gz"
+
+
+def test_the_values_of_every_image_and_label_are_read_once(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    stock_read, stock_load = sitk.ReadImage, nibabel.load
+    monkeypatch.setattr(sitk, "ReadImage", lambda path, *a, **k: read.append(str(path)) or stock_read(path, *a, **k))
+    monkeypatch.setattr(nibabel, "load", lambda path, *a, **k: read.append(str(path)) or stock_load(path, *a, **k))
+    convert(pristine)
+    images = [path for folder in ("training", "testing") for path in (pristine / folder).glob("*/patient*_frame*")]
+    assert len(images) == 56 and sorted(read) == sorted(map(str, images))
 
 
 def test_the_csv_keeps_the_metadata_without_absolute_paths(pristine: Path, raw: Path) -> None:

@@ -24,7 +24,7 @@ class FeatureStudent(ShapeKD, nnUNetTrainer):
     feature_weight = 2.0
 
 
-def cost(student=Student, features=(2, 4), patch=(8, 8), batch=1, n_conv=1, foreground=1) -> PairCost:
+def cost(student=Student, features=(2, 4), patch=(8, 8), batch=1, n_conv=1, foreground=1, step_batch=None) -> PairCost:
     """The cost of plans like those of nnU-Net's default planner: 3x3 kernels, stride 2 from the second stage on."""
     dim, stages = len(patch), len(features)
     network = {
@@ -55,7 +55,7 @@ def cost(student=Student, features=(2, 4), patch=(8, 8), batch=1, n_conv=1, fore
     plans = PlansManager({"label_manager": "LabelManager", "configurations": {"any": configuration}})
     labels = {"background": 0, **{f"label {label}": label for label in range(1, foreground + 1)}}
     dataset_json = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
-    return pair_cost(student, Teacher, plans, plans.get_configuration("any"), dataset_json)
+    return pair_cost(student, Teacher, plans, plans.get_configuration("any"), dataset_json, step_batch)
 
 
 def two_convolutions() -> nn.Module:
@@ -87,6 +87,10 @@ def test_flops_grow_with_the_batch_and_parameters_do_not():
     one, three = cost(), cost(batch=3)
     assert three.stock_step_flops == 3 * one.stock_step_flops
     assert three.student_parameters == one.student_parameters
+
+
+def test_a_batch_size_of_its_own_counts_instead_of_the_plans():
+    assert cost(batch=6, step_batch=2) == cost(batch=2)
 
 
 def test_the_ratios_compare_with_a_stock_step():
