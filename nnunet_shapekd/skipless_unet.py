@@ -92,9 +92,17 @@ def with_width(configuration: ConfigurationManager, width: float) -> Configurati
     Args:
         configuration: of plans whose architecture has ``features_per_stage``, as nnU-Net's U-Nets have.
         width: factor of the number of feature maps of each stage, at least one of which is left.
+
+    Raises:
+        NotImplementedError: if the planned architecture has no such list.
     """
     narrower = ConfigurationManager(deepcopy(configuration.configuration))
     network = narrower.configuration["architecture"]["arch_kwargs"]
+    if not isinstance(network.get("features_per_stage"), (list, tuple)):
+        raise NotImplementedError(
+            "A teacher of another width needs plans that list features_per_stage, as those of nnU-Net's U-Nets do; "
+            f"{configuration.network_arch_class_name} has none. Use the teacher's trainer of full width."
+        )
     network["features_per_stage"] = [max(1, round(width * features)) for features in network["features_per_stage"]]
     return narrower
 

@@ -142,6 +142,12 @@ def test_no_stage_of_a_narrow_teacher_is_empty():
     assert narrower.configuration["architecture"]["arch_kwargs"]["features_per_stage"] == [1, 1, 8]
 
 
+def test_an_architecture_without_a_list_of_widths_is_named():
+    plan = {"architecture": {"network_class_name": "some.Transformer", "arch_kwargs": {"features_per_stage": 32}}}
+    with pytest.raises(NotImplementedError, match="some.Transformer has none"):
+        with_width(ConfigurationManager(plan), 0.5)
+
+
 def test_the_mixins_work_over_nnunets_variants_with_an_architecture_of_their_own(nnunet_environment):
     class Teacher(MeanImage, nnUNetTrainerBN):
         pass
