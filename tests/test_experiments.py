@@ -7,12 +7,14 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
+from nnunet_shapekd.distillation import LogitDistillation
 from nnunet_shapekd.evaluation.results import COLUMNS, Evaluation, write_evaluation
 
 NETWORK = {
@@ -167,13 +169,18 @@ def test_the_development_patients_are_a_fifth_of_each_pathology_and_none_of_the_
     (tmp_path / "patients.csv").write_text("\n".join(lines) + "\n")
     preprocessed = tmp_path / "preprocessed"
     preprocessed.mkdir()
-    load("experiments/evidence.py").add_development_fold(tmp_path, preprocessed)
-    development, official = json.loads((preprocessed / "splits_final.json").read_text())
+    load("experiments/evidence.py").add_folds(tmp_path, preprocessed)
+    development, official, *few = json.loads((preprocessed / "splits_final.json").read_text())
     assert official == cases
     assert sorted(development["train"] + development["val"]) == sorted(cases["train"])
     held_out = {case.split("_")[0] for case in development["val"]}
     assert len(held_out) == 14 and not held_out & {case.split("_")[0] for case in development["train"]}
     assert {sum(group_of[p] == group for p in held_out) for group in groups} <= {2, 3}
+    trained_on = [{case.split("_")[0] for case in fold["train"]} for fold in (*few, development)]
+    assert list(map(len, trained_on)) == [5, 10, 20, 56]
+    assert trained_on[0] < trained_on[1] < trained_on[2] < trained_on[3]
+    assert len({group_of[patient] for patient in trained_on[0]}) == 5
+    assert all(fold["val"] == development["val"] and len(fold["train"]) % 2 == 0 for fold in few)
 
 
 def test_rows_of_a_run_take_the_place_of_its_earlier_ones(tmp_path):
@@ -189,7 +196,22 @@ def test_every_student_has_its_teacher_among_the_runs_and_its_trainer_can_be_fou
     evidence, seeded = load("experiments/evidence.py"), load("experiments/trainers/seeded.py")
     for run in evidence.RUNS.values():
         assert hasattr(seeded, run.trainer)
-        assert run.teacher is None or "MeanImage" in evidence.RUNS[run.teacher].trainer
+        assert run.teacher is None or hasattr(getattr(seeded, evidence.RUNS[run.teacher].trainer), "teacher_input")
+
+
+def test_labels_as_teacher_raise_the_weight_of_the_cross_entropy_and_blurred_ones_are_softer_at_edges_alone():
+    seeded = load("experiments/trainers/seeded.py")
+    trainer = object.__new__(seeded.nnUNetTrainerShapeKDLabels_Seeded)
+    trainer.classes = SimpleNamespace(number=3)
+    labels, student = torch.zeros(1, 1, 8, 8), torch.randn(1, 3, 8, 8)
+    labels[..., 4:] = 2
+    trainer.blur = 0
+    cross_entropy = torch.nn.functional.cross_entropy(student, labels[:, 0].long())
+    assert torch.isclose(LogitDistillation()(student, trainer._logits(labels)), cross_entropy, rtol=1e-4)
+    trainer.blur = 1
+    p = trainer._logits(labels).exp()
+    assert torch.allclose(p[0, :, 3, 0], torch.tensor([1.0, 0, 0]), atol=1e-6)
+    assert torch.allclose(p[0, :, 3, 3], torch.tensor([2 / 3, 0, 1 / 3]), atol=1e-6)
 
 
 def test_the_evidence_pairs_by_seed_and_case_and_resamples_patients(monkeypatch, tmp_path, capsys):
@@ -212,3 +234,45 @@ def test_the_evidence_pairs_by_seed_and_case_and_resamples_patients(monkeypatch,
     assert "| stock | none | 51.0 (51.0, 51.0) | 51.0 | 5.0 (5.0, 5.0) | 0.80 |" in out
     assert "| student | none | 66.0 (61.0, 71.0) | 66.0 | 6.5 (6.0, 7.0) | 0.80 |" in out
     assert "| student | +15.0 (+10.0, +20.0); +15.0 to +15.0 |" in out
+
+
+def test_the_dice_of_a_biased_prediction_and_of_nothing(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts/experiments")
+    bias = load("experiments/evidence_bias.py")
+    reference, predicted = np.zeros((4, 4, 1), bool), np.zeros((4, 4, 1), bool)
+    reference[:2], predicted[1:] = True, True
+    assert bias.dice_and_sizes(predicted, reference) == {"dice": 0.4, "prediction_size": 12, "reference_size": 8}
+    nothing = np.zeros_like(reference)
+    assert bias.dice_and_sizes(nothing, nothing)["dice"] is None
+    assert (bias.name_of("stock", 1.0), bias.name_of("stock", -0.5)) == ("stock+1", "stock-0.5")
+
+
+def test_moved_means_change_structures_alone_and_draw_nothing_that_others_draw(monkeypatch):
+    monkeypatch.setenv("EXPERIMENT_JITTER", "2")
+    seeded = load("experiments/trainers/seeded.py")
+    seen = []
+
+    class Base:
+        device, seed, current_epoch = torch.device("cpu"), 0, 0
+        label_manager = SimpleNamespace(all_labels=[0, 1, 2])
+
+        def on_train_epoch_start(self):
+            pass
+
+        def train_step(self, batch):
+            seen.append(batch["data"])
+
+    class Trainer(seeded._VariedClassMeans, Base):
+        pass
+
+    data, labels = torch.randn(16, 1, 24, 24), torch.zeros(16, 1, 24, 24)
+    labels[..., 12:], labels[:, :, :12, 12:] = 1, 2
+    trainer, before = Trainer(), torch.get_rng_state()
+    trainer.on_train_epoch_start()
+    trainer.train_step({"data": data, "target": [labels]})
+    moved = seen[0] - data
+    assert torch.equal(before, torch.get_rng_state())
+    assert moved[..., :8].abs().max() == 0  # background, but for the soft border
+    inner = moved[:, 0, 16:, 16:]
+    assert torch.allclose(inner, inner[:, :1, :1].expand_as(inner), atol=1e-5) and inner.abs().max() <= 2
+    assert 0 < (inner[:, 0, 0] != 0).sum() < 16

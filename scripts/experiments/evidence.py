@@ -9,7 +9,7 @@ belongs to one of them.
 
 Fold 0 is for development: every fifth training patient, sorted by pathology, is held out (14 of 70), clean and under
 shifts that are none of nnU-Net's training augmentation. All choices rest on it. Fold 1 is the data set's own split (70
-and 15 patients) and serves once, for what was chosen.
+and 15 patients) and serves once, for what was chosen. Folds 2 to 4 are fold 0 with 5, 10 and 20 training patients.
 
 Rows: docs/evidence/values.csv has every value, docs/evidence/runs.csv how it came about. Seeds are replicates, and on a
 CPU the runs of one seed form a pair: they begin and draw alike.
@@ -28,8 +28,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +38,10 @@ EVIDENCE = HERE.parents[1] / "docs" / "evidence"
 DATASET = 60
 PLANS = ("--spacing", "2", "2", "--patch", "96", "96", "--batch", "4", "--features", "12", "24", "48", "96", "128")
 EPOCHS = 30  # of 50 steps
-SHIFTS = ("--shifts", "bias-field", "ghosting", "inversion", "--severities", "3", "--invert", "LVC")
+#: training patients of folds 2, 3 and 4
+FEW_PATIENTS = (5, 10, 20)
+#: shifts that are none of nnU-Net's training augmentation
+SHIFTED, SEVERITY, INVERTED = ("bias-field", "ghosting", "inversion"), 3, "LVC"
 #: metric -> its column in stress.csv, its unit
 METRICS = {
     "dice": ("dice", "1"),
@@ -61,20 +65,54 @@ class Run:
     epochs: int = EPOCHS
 
 
-def student(teacher: str = "teacher", **settings: float) -> Run:
-    return Run(
-        "nnUNetTrainerShapeKD_Seeded", teacher, {f"SHAPEKD_{k.upper()}": str(v) for k, v in sorted(settings.items())}
-    )
+def student(teacher: str | None = "teacher", trainer: str = "nnUNetTrainerShapeKD_Seeded", **settings: object) -> Run:
+    settings = {"logit_weight": 1, "temperature": 1} | settings
+    return Run(trainer, teacher, {f"SHAPEKD_{name.upper()}": str(value) for name, value in sorted(settings.items())})
+
+
+def taught_by_labels(blur: int, **settings: object) -> Run:
+    run = student(None, "nnUNetTrainerShapeKDLabels_Seeded", **settings)
+    return replace(run, settings={**run.settings, "EXPERIMENT_BLUR": str(blur)})
+
+
+def varied(run: Run) -> Run:
+    return replace(run, settings={**run.settings, "EXPERIMENT_JITTER": "2"})
 
 
 RUNS = {
     "stock": Run("nnUNetTrainer_Seeded"),
     "teacher": Run("nnUNetTrainerMeanImage_Seeded"),
+    "student": student(),
+    # which teacher
     "teacher-half": Run("nnUNetTrainerMeanImageHalf_Seeded"),
     "teacher-quarter": Run("nnUNetTrainerMeanImageQuarter_Seeded"),
-    "student": student(logit_weight=1, temperature=1),
-    "student-of-half": student("teacher-half", logit_weight=1, temperature=1),
-    "student-of-quarter": student("teacher-quarter", logit_weight=1, temperature=1),
+    "student-of-half": student("teacher-half"),
+    "student-of-quarter": student("teacher-quarter"),
+    # which settings, one factor at a time
+    "weight-0.3": student(logit_weight=0.3),
+    "weight-3": student(logit_weight=3),
+    "temperature-2": student(temperature=2),
+    "temperature-4": student(temperature=4),
+    "balanced": student(balanced=1),
+    "balanced-temperature-2": student(balanced=1, temperature=2),
+    "ramp": student(ramp_epochs=15),
+    "features": student(logit_weight=0, feature_weight=2),
+    "both": student(feature_weight=2),
+    # controls
+    "stock-of-the-pair's-cost": Run("nnUNetTrainer_Seeded", epochs=62),
+    "label-smoothing": Run("nnUNetTrainerLabelSmoothing_Seeded"),
+    "labels": taught_by_labels(0),
+    "labels-balanced": taught_by_labels(0, balanced=1),
+    "labels-blurred": taught_by_labels(3),
+    "teacher-ordinary": Run("nnUNetTrainerOrdinary_Seeded"),
+    "teacher-skipless": Run("nnUNetTrainerSkipless_Seeded"),
+    "teacher-with-skips": Run("nnUNetTrainerMeanImageWithSkips_Seeded"),
+    "student-of-ordinary": student("teacher-ordinary"),
+    "student-of-skipless": student("teacher-skipless"),
+    "student-of-with-skips": student("teacher-with-skips"),
+    # beyond the paper: structures whose mean intensity moves, without and with a teacher
+    "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
+    "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
 }
 
 
@@ -125,7 +163,8 @@ class Experiment:
             if not (judged / "results").exists():
                 log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
                 command = ["shapekd", "stress", folder.parent, raw / "imagesTr", raw / "labelsTr", "-o", judged]
-                command += ["-f", self.fold, "--names", run, "-device", device(), "--disable_tta", *SHIFTS]
+                command += ["-f", self.fold, "--names", run, "-device", device(), "--disable_tta"]
+                command += ["--shifts", *SHIFTED, "--severities", SEVERITY, "--invert", INVERTED]
                 execute([str(word) for word in command], self.environment(run), judged.with_suffix(".log"))
             with (judged / "results" / "stress.csv").open(newline="") as file:
                 values = [self.values(run, row) for row in csv.DictReader(file)]
@@ -178,12 +217,12 @@ def prepare(data: Path, out: Path) -> None:
     small = [sys.executable, str(HERE.parent / "small_plans.py"), "-d", str(DATASET), "--name", "smallPlans", *PLANS]
     execute(small, environment, to_log)
     execute(f"nnUNetv2_preprocess -d {DATASET} -plans_name smallPlans -c 2d -np 1".split(), environment, to_log)
-    add_development_fold(raw, preprocessed)
+    add_folds(raw, preprocessed)
     done.touch()
 
 
-def add_development_fold(raw: Path, preprocessed: Path) -> None:
-    """Fold 0 for choices, from the training patients; the data set's own becomes fold 1."""
+def add_folds(raw: Path, preprocessed: Path) -> None:
+    """Fold 0 for choices, from the training patients; 1 is the data set's own; the others are 0 with fewer patients."""
     (official,) = json.loads((raw / "splits_final.json").read_text())
     with (raw / "patients.csv").open(newline="") as file:
         group_of = {row["patient"]: row["group"] for row in csv.DictReader(file)}
@@ -192,7 +231,16 @@ def add_development_fold(raw: Path, preprocessed: Path) -> None:
     sides = {"train": [], "val": []}
     for case in official["train"]:
         sides["val" if case.split("_")[0] in held_out else "train"].append(case)
-    (preprocessed / "splits_final.json").write_text(json.dumps([sides, official], indent=4) + "\n")
+    folds = [sides, official]
+    members: dict[str, list[str]] = {}
+    for patient in patients:
+        if patient not in held_out:
+            members.setdefault(group_of[patient], []).append(patient)
+    in_turns = [patient for row in zip_longest(*members.values()) for patient in row if patient]  # of the pathologies
+    for few in FEW_PATIENTS:
+        chosen = set(in_turns[:few])
+        folds.append({**sides, "train": [case for case in sides["train"] if case.split("_")[0] in chosen]})
+    (preprocessed / "splits_final.json").write_text(json.dumps(folds, indent=4) + "\n")
 
 
 def nnunet_environment(out: Path) -> dict[str, str]:
@@ -269,7 +317,7 @@ def main() -> None:
     command.add_argument("out", type=Path)
     command.add_argument("runs", nargs="+", choices=RUNS, metavar="RUN")
     command.add_argument("--seeds", type=int, nargs="+", required=True)
-    command.add_argument("--fold", type=int, choices=(0, 1), default=0)
+    command.add_argument("--fold", type=int, choices=range(2 + len(FEW_PATIENTS)), default=0)
     args = parser.parse_args()
     out = args.out.absolute()
     if args.command == "prepare":

@@ -1,4 +1,4 @@
-"""Stock, teachers and student at one small budget, in pairs by seed.
+"""Stock, teachers, students and controls at one small budget, in pairs by seed.
 
 The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps, by default 15) say which. With
 ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all see the same patches with
@@ -7,9 +7,11 @@ the same augmentation in the same order.
 
 import os
 import random
+from dataclasses import asdict
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
 from nnunet_shapekd.training import MeanImage, ShapeKD
@@ -59,4 +61,107 @@ class nnUNetTrainerMeanImageQuarter_Seeded(MeanImage, nnUNetTrainer_Seeded):
 
 
 class nnUNetTrainerShapeKD_Seeded(ShapeKD, nnUNetTrainer_Seeded):
+    pass
+
+
+# Controls: what else could the gain come from?
+
+
+class nnUNetTrainerMeanImageWithSkips_Seeded(MeanImage, nnUNetTrainer_Seeded):
+    """A teacher on class-mean images that is the planned network."""
+
+    build_network_architecture = staticmethod(nnUNetTrainer_Seeded.build_network_architecture)
+
+
+class nnUNetTrainerSkipless_Seeded(MeanImage, nnUNetTrainer_Seeded):
+    """A skip-less teacher on ordinary images."""
+
+    @classmethod
+    def teacher_input(cls, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
+        return image
+
+
+class nnUNetTrainerOrdinary_Seeded(nnUNetTrainerMeanImageWithSkips_Seeded):
+    """An ordinary teacher: the planned network on ordinary images, of another seed than its student."""
+
+    def initialize(self):
+        self.seed += 500
+        super().initialize()
+
+    @classmethod
+    def teacher_input(cls, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
+        return image
+
+
+class nnUNetTrainerLabelSmoothing_Seeded(nnUNetTrainer_Seeded):
+    def _build_loss(self):
+        loss = super()._build_loss()
+        loss.loss.ce.label_smoothing = 0.1
+        return loss
+
+
+class nnUNetTrainerShapeKDLabels_Seeded(ShapeKD, nnUNetTrainer_Seeded):
+    """No teacher but the reference labels, as they are (a raised weight of the cross-entropy) or blurred.
+
+    EXPERIMENT_BLUR is how often they are averaged over 3×3 voxels, at every scale.
+    """
+
+    def _prepare_training(self, split):
+        self.blur = int(os.environ["EXPERIMENT_BLUR"])
+        self.provenance = {
+            "role": "student",
+            "trainer": type(self).__name__,
+            "settings": asdict(self.settings),
+            "teacher": {"trainer": f"labels, blurred {self.blur} times", "weights_sha256": ""},
+            **split,
+        }
+
+    def train_step(self, batch: dict) -> dict:
+        self.loss.teacher_logits = [self._logits(target.to(self.device)) for target in batch["target"]]
+        result = super(ShapeKD, self).train_step(batch)
+        segmentation, distillation = (part.cpu().numpy() for part in self.loss.last_parts)
+        return {**result, "loss": segmentation, "distillation_loss": distillation}
+
+    def _logits(self, labels: torch.Tensor) -> torch.Tensor:
+        p = F.one_hot(labels[:, 0].long(), self.classes.number).movedim(-1, 1).float()  # (b, k, x, y)
+        for _ in range(self.blur):
+            p = F.avg_pool2d(p, 3, stride=1, padding=1, count_include_pad=False)
+        return p.clamp_min(1e-7).log()
+
+
+# Beyond the paper: the class mean as augmentation
+
+
+class _VariedClassMeans:
+    """Moves each structure's mean intensity, in half of the samples, so that the student meets other contrasts.
+
+    An image is its class mean plus texture; the mean of every foreground class moves by up to EXPERIMENT_JITTER (in
+    standard deviations of the normalised image), its texture stays. Borders are as soft as three averages over 3×3
+    voxels make them. A teacher, which comes first, has seen the sample as it was.
+    """
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        # of its own: all else draws what it draws without
+        self.jitter_generator = torch.Generator().manual_seed(self.seed + self.current_epoch + 1)
+
+    def train_step(self, batch: dict) -> dict:
+        data, labels = batch["data"].to(self.device), batch["target"][0].to(self.device)
+        b, c = data.shape[:2]
+        classes = int(self.label_manager.all_labels[-1]) + 1
+        shift = 2 * torch.rand(b, classes, c, generator=self.jitter_generator) - 1
+        shift *= float(os.environ["EXPERIMENT_JITTER"]) * (torch.rand(b, 1, 1, generator=self.jitter_generator) < 0.5)
+        shift[:, 0] = 0  # the background is many tissues
+        weight = F.one_hot(labels[:, 0].long(), classes).movedim(-1, 1).float()  # (b, k, x, y)
+        for _ in range(3):
+            weight = F.avg_pool2d(weight, 3, stride=1, padding=1, count_include_pad=False)
+        data = data + torch.einsum("bkxy,bkc->bcxy", weight, shift.to(self.device))
+        return super().train_step({**batch, "data": data})
+
+
+class nnUNetTrainerVariedMeans_Seeded(_VariedClassMeans, nnUNetTrainer_Seeded):
+    pass
+
+
+class nnUNetTrainerShapeKDVariedMeans_Seeded(ShapeKD, _VariedClassMeans, nnUNetTrainer_Seeded):
     pass
