@@ -153,7 +153,7 @@ def step_cost(
     segmentation_loss = DC_and_CE_loss(
         {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     )
-    live = _LiveBytes()
+    live = LiveBytes()
     for module in (network, teacher or nn.Module()):
         live.follow([*module.parameters(), *module.buffers()])
     live.follow([batch])
@@ -189,7 +189,7 @@ def _outputs_and_features(network: nn.Module, batch: torch.Tensor) -> tuple[list
     return outputs if isinstance(outputs, (list, tuple)) else [outputs], kept[0]
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages made under it, from their making to their end, and remembers the peak."""
 
     def __init__(self) -> None:

@@ -59,9 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(re.search(words, str(error)))
 
 
-def out_of_memory_message(
-    step: str, cost: PairCost | None, memory: DeviceMemory, replan: str, distils_features: bool = False
-) -> str:
+def out_of_memory_message(step: str, cost: PairCost | None, memory: DeviceMemory, replan: str) -> str:
     """What a user whose memory ran out needs to know.
 
     Args:
@@ -69,10 +67,8 @@ def out_of_memory_message(
         cost: of the pair, at the batch size of the step; ``None`` if it cannot be derived.
         memory: of the device.
         replan: how to make smaller plans and train with them.
-        distils_features: whether features are distilled, which need much more than logits.
     """
     lines = [f"Out of memory in {step}."]
-    at_fault = True  # the distillation, as far as is known
     if cost is None:
         lines.append("What stock nnU-Net and this pair need cannot be derived for these trainers.")
     else:
@@ -84,7 +80,6 @@ def out_of_memory_message(
     lines.append(f"{memory}.")
     if cost is not None and memory.total_bytes is not None:
         if cost.stock_peak_bytes > memory.total_bytes:
-            at_fault = False
             lines.append("By this estimate stock nnU-Net itself does not fit: it is not the distillation.")
         elif cost.student_peak_bytes > memory.total_bytes:
             lines.append(
@@ -93,12 +88,7 @@ def out_of_memory_message(
             )
         else:
             lines.append("By this estimate both fit: see what other programs hold, and limits set on this one.")
-    lines.append("What helps:")
-    if at_fault and distils_features:  # which ask for a teacher as wide as the student
-        lines.append("  - logits instead of features: SHAPEKD_FEATURE_WEIGHT=0 SHAPEKD_LOGIT_WEIGHT=1")
-    elif at_fault:
-        lines.append("  - a narrower teacher (docs/performance.md)")
-    lines.append(f"  - smaller patches or batches: {replan}")
+    lines.append(f"What helps are smaller patches or batches: {replan}")
     return "\n".join(lines)
 
 
@@ -135,7 +125,6 @@ def explained_out_of_memory(student: nnUNetTrainer, step: str) -> Iterator[None]
             cost,
             device_memory(student.device),
             _replanning(student),
-            bool(student.settings.feature_weight),
         )
         raise torch.OutOfMemoryError(message) from error
 

@@ -91,11 +91,14 @@ def with_width(configuration: ConfigurationManager, width: float) -> Configurati
 
     Args:
         configuration: of plans whose architecture has ``features_per_stage``, as nnU-Net's U-Nets have.
-        width: factor of the number of feature maps of each stage, at least one of which is left.
+        width: factor of the number of feature maps of each stage, above 0; at least one map is left.
 
     Raises:
+        ValueError: if the width is not above 0.
         NotImplementedError: if the planned architecture has no such list.
     """
+    if not width > 0:
+        raise ValueError(f"A teacher's width must be above 0, 1 being that of the plans; got {width}")
     narrower = ConfigurationManager(deepcopy(configuration.configuration))
     network = narrower.configuration["architecture"]["arch_kwargs"]
     if not isinstance(network.get("features_per_stage"), (list, tuple)):

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,12 @@ from nnunet_shapekd.cost import pair_cost
 from nnunet_shapekd.lookup import add_trainers_folder, trainer_class
 from nnunet_shapekd.processes import run_to_the_end
 from nnunet_shapekd.settings import different_settings, read_settings
-from nnunet_shapekd.teacher import find_teacher, teacher_checkpoint_path
+from nnunet_shapekd.teacher import (
+    find_teacher,
+    read_teacher_checkpoint,
+    teacher_checkpoint_path,
+    teacher_trainer_class,
+)
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
 Role = Literal["teacher", "student"]
@@ -255,8 +260,9 @@ def train_pair(
         teacher_checkpoint_path(pair.dataset_name, name, pair.plans_manager.plans_name, configuration, fold).parent
         for name in names.values()
     )
-    if settings.teacher_path:
-        teacher = find_teacher(settings.teacher_path, fold).parent
+    given = find_teacher(settings.teacher_path, fold) if settings.teacher_path else None
+    if given:
+        teacher = given.parent
     next_stage = pair.configuration_manager.next_stage_names is not None
     actions = planned_actions(teacher, student, only, continue_training, bool(settings.teacher_path), next_stage)
     if actions.get("student") == "nothing":
@@ -267,6 +273,10 @@ def train_pair(
                 + "\n    ".join(differences)
                 + "\nMove it away to train anew, or give these settings a class of their own."
             )
+    elif given:  # perhaps of another trainer than the student's own
+        checkpoint = read_teacher_checkpoint(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
+        pair = replace(pair, teacher=teacher_trainer_class(checkpoint, given))
+        names["teacher"] = pair.teacher.__name__
     print(f"{pair.dataset_name}, {configuration}, fold {fold}, plans {plans}")
     says = {"nothing": "finished already", "train": "to be trained", "continue": "to be continued"}
     for role, folder in (("teacher", teacher), ("student", student)):

@@ -4,10 +4,11 @@
     python scripts/benchmark.py --device cpu --cases 2d-plain-4 --rounds 15 --threads 1 -o benchmark.json
 
 A case is plans, network (PlainConv or ResEnc) and number of classes. The plans are those nnU-Net makes for ACDC; on the
-CPU with smaller batches, and in 3d a smaller patch. A step is ``train_step`` of a real trainer; on a GPU it has AMP and
+CPU with a batch of 2, and in 3d a smaller patch. (A batch of 1, which nnU-Net never plans, makes torch take other, slow
+3d convolutions on a CPU.) A step is ``train_step`` of a real trainer; on a GPU it has AMP and
 is measured compiled and not compiled. A teacher of width 0.5 has half the planned feature maps.
 
-All contenders of a table live in one process and take turns in every round, in an order that changes. "ms" is the
+All contenders of a table live in one process and take turns in every round, in a drawn order. "ms" is the
 median of one call of the first, "ratio" the median of the rounds' ratios of the first to the second; its interval holds
 the true median with at least 95 % (order statistics; fewer than 6 rounds cannot do that and give their range).
 
@@ -32,6 +33,7 @@ import json
 import math
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -54,7 +56,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_shapekd import __version__
 from nnunet_shapekd.class_mean import class_mean_image
-from nnunet_shapekd.cost import PairCost, _LiveBytes, pair_cost
+from nnunet_shapekd.cost import LiveBytes, PairCost, pair_cost
 from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
@@ -112,11 +114,11 @@ def plans_of(setup: Setup) -> dict:
     """Plans with one configuration, called "any", as nnU-Net's planners (2.8.1) make them for ACDC."""
     plan, network, _ = setup.parts
     if plan == "2d":
-        size, batch = [256, 224], 49 if setup.device == "cuda" else 2
+        size, batch = [256, 224], 56 if setup.device == "cuda" else 2
         features, kernels = [32, 64, 128, 256, 512, 512], [[3, 3]] * 6
         strides = [[1, 1]] + [[2, 2]] * 5
     else:
-        size, batch = ([20, 256, 224], 4) if setup.device == "cuda" else ([8, 128, 96], 1)
+        size, batch = ([20, 256, 224], 4) if setup.device == "cuda" else ([8, 64, 96], 2)
         features, kernels = [32, 64, 128, 256, 320, 320], [[1, 3, 3]] + [[3, 3, 3]] * 5
         strides = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]]
     dim, stages = len(size), 6
@@ -349,10 +351,9 @@ def measure(contenders: Contenders, device: str, rounds: int, warmup: int, at_le
     for _ in range(warmup):
         repeats = {name: min(100, math.ceil(at_least / turn(call, 1))) or 1 for name, call in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for done in range(rounds):
-        order = names[done % len(names) :] + names[: done % len(names)]
-        for name in order[:: -1 if done % 2 else 1]:
+    draw = random.Random(0)
+    for _ in range(rounds):
+        for name in draw.sample(list(contenders), len(contenders)):
             seconds[name].append(turn(contenders[name], repeats[name]))
     return seconds
 
@@ -379,18 +380,24 @@ def row_of(seconds: dict[str, list[float]], what: str, *against: str, flop_bound
 
 
 def memory_here(setup: Setup, name: str) -> tuple[int, int]:
-    """Bytes before the first of two steps, and at their peak: the first makes the momentum that the second has."""
+    """Bytes before the first step, and at the peak.
+
+    On a GPU that of later steps: in the first ones cuDNN tries its algorithms, which take what workspace they like, and
+    mixed precision finds its scale, before which the optimiser has no momentum.
+    """
     with nnunet_environment(setup):
         step = STEPS[name](setup)[name]
         gc.collect()
         if setup.device == "cuda":
+            before = torch.cuda.memory_allocated()
+            for _ in range(8):
+                step()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
         else:
             before = resident_bytes("VmRSS")
         step()
-        step()
+        step()  # with the momentum that the first one made
         return before, torch.cuda.max_memory_allocated() if setup.device == "cuda" else resident_bytes("VmHWM")
 
 
@@ -427,14 +434,14 @@ def flop_counts(setup: Setup) -> tuple[PairCost, dict[float, int]]:
 
 def tensor_bytes(call: Callable[[], object]) -> int:
     """The peak of all tensors that a call makes."""
-    with _LiveBytes() as live:
+    with LiveBytes() as live:
         call()
     return live.peak
 
 
 def benchmark(setup: Setup, rounds: int, with_memory: bool) -> list[Row]:
     """Everything about one setup."""
-    warmup, at_least = (3 if setup.device == "cuda" else 1), (0.0 if setup.tiny else 0.05)
+    warmup, at_least = (3 if setup.device == "cuda" else 2), (0.0 if setup.tiny else 0.05)
     timed = partial(measure, device=setup.device, rounds=rounds, warmup=warmup, at_least=at_least)
     peaks = {name: memory_of(setup, name) for name in STEPS} if with_memory else {}
     with nnunet_environment(setup):
@@ -510,7 +517,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=["cuda" if cuda else "cpu"])
     parser.add_argument("--compile", choices=("on", "off", "both"), default="both", help="on CUDA; nnU-Net: never else")
     parser.add_argument("--rounds", type=int, help="default: 6 on the CPU, 21 on CUDA")
-    parser.add_argument("--batch", type=int, help="batch size; default: of the plans on CUDA, 2 or 1 on the CPU")
+    parser.add_argument("--batch", type=int, help="batch size; default: of the plans on CUDA, 2 on the CPU")
     parser.add_argument("--threads", type=int, help="of torch; default: 1 on CUDA, as nnU-Net, else torch's own")
     parser.add_argument("--no-memory", action="store_true", help="no measurement of the steps' memory")
     parser.add_argument("--tiny", action="store_true", help="networks of a few features: whether it runs at all")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nnunet_shapekd.class_mean import class_mean_image
-from nnunet_shapekd.cost import _LiveBytes
+from nnunet_shapekd.cost import LiveBytes
 
 
 def plain_loop(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ def test_with_the_number_of_labels_given_nothing_waits_for_a_gpu():
 
 def test_memory_does_not_grow_with_the_number_of_labels_as_voxels_times_labels_would():
     def peak(num_labels: int) -> int:
-        live = _LiveBytes()
+        live = LiveBytes()
         with live:
             class_mean_image(
                 torch.zeros(1, 1, 16, 64, 64), torch.zeros(1, 1, 16, 64, 64, dtype=torch.uint8), num_labels

@@ -6,7 +6,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_shapekd.cost import PairCost, _LiveBytes, pair_cost, step_cost
+from nnunet_shapekd.cost import LiveBytes, PairCost, pair_cost, step_cost
 from nnunet_shapekd.distillation import LogitDistillation
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
@@ -116,7 +116,7 @@ def test_large_3d_plans_need_no_memory_to_be_counted():
 
 def test_live_bytes_follow_making_views_and_end_of_tensors():
     start = torch.zeros(100, device="meta")
-    with _LiveBytes() as live:
+    with LiveBytes() as live:
         live.follow([start])
         a = start + 1  # 400 + 400 bytes
         view = a.reshape(10, 10)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -202,8 +203,22 @@ def test_a_teacher_is_taken_from_the_path_given(train, tmp_path):
     missing = train.pair(SHAPEKD_TEACHER_PATH=str(tmp_path / "nowhere"))
     assert missing.returncode == 1 and "nowhere" in missing.stderr and not missing.commands
     given = make(tmp_path / "given", "trained")
+    no_teacher = train.pair(SHAPEKD_TEACHER_PATH=str(given))
+    assert no_teacher.returncode == 1 and str(given) in no_teacher.stderr and not no_teacher.commands
+    half = "nnUNetTrainerMeanImageHalf_1epoch"  # not the student's own: what it costs is what counts
+    torch.save({"trainer_name": half, "shapekd": {"role": "teacher"}}, given / "checkpoint_final.pth")
     result = train.pair(SHAPEKD_TEACHER_PATH=str(given))
-    assert result.commands == [command(STUDENT)] and f"finished already ({given})" in result.stdout
+    assert result.commands == [command(STUDENT)] and f"teacher {half}: finished already ({given})" in result.stdout
+    own, narrow = (float(re.search(r"([\d.]+) x stock", out)[1]) for out in (train.pair().stdout, result.stdout))
+    assert 1 < narrow < own
+
+
+def test_a_student_of_a_half_width_teacher_trains_that_one_first(train):
+    result = train("27", "2d", "0", "-tr", "nnUNetTrainerShapeKDHalfTeacher_1epoch", "-p", PLANS, "-device", "cpu")
+    assert result.commands == [
+        command("nnUNetTrainerMeanImageHalf_1epoch"),
+        command("nnUNetTrainerShapeKDHalfTeacher_1epoch"),
+    ]
 
 
 def test_the_fold_all_is_a_fold_and_leading_zeros_are_none(train):

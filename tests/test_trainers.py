@@ -142,6 +142,12 @@ def test_no_stage_of_a_narrow_teacher_is_empty():
     assert narrower.configuration["architecture"]["arch_kwargs"]["features_per_stage"] == [1, 1, 8]
 
 
+@pytest.mark.parametrize("width", [0, -1, float("nan")])
+def test_a_width_must_be_above_0(width):
+    with pytest.raises(ValueError, match="above 0"):
+        with_width(ConfigurationManager({"architecture": {"arch_kwargs": {"features_per_stage": [8]}}}), width)
+
+
 def test_an_architecture_without_a_list_of_widths_is_named():
     plan = {"architecture": {"network_class_name": "some.Transformer", "arch_kwargs": {"features_per_stage": 32}}}
     with pytest.raises(NotImplementedError, match="some.Transformer has none"):
