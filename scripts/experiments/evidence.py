@@ -21,8 +21,10 @@ import argparse
 import csv
 import fcntl
 import json
+import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -137,20 +139,31 @@ class Experiment:
             variables["SHAPEKD_TEACHER_PATH"] = str(self.training_folder(what.teacher))
         return variables
 
-    def train(self, run: str) -> None:
-        """Train a network, its teacher first, unless that is done."""
+    def finish(self, run: str) -> None:
+        """Do what is missing of a run, and of its teacher's."""
+        if self.is_done(run):
+            return
         if RUNS[run].teacher:
-            self.train(RUNS[run].teacher)
+            self.finish(RUNS[run].teacher)
+        self.train(run)
+        if run.startswith("teacher"):
+            self.record_teacher(run)
+        else:
+            self.judge(run)
+
+    def train(self, run: str) -> None:
         folder = self.training_folder(run)
         with alone(folder.parents[2] / f"fold_{self.fold}.lock"):
-            if (folder / "seconds").exists():
+            if (folder / "trained").exists():
                 return
-            started = time.monotonic()
+            if not (folder / "commit").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "commit").write_text(commit())
             log(f"{run}, seed {self.seed}, fold {self.fold}: training")
             command = ["nnUNetv2_train", str(DATASET), "2d", str(self.fold), "-tr", RUNS[run].trainer]
             command += ["-p", "smallPlans", "-device", device(), "--c"]
             execute(command, self.environment(run), folder.parents[2] / f"fold_{self.fold}.log")
-            (folder / "seconds").write_text(f"{time.monotonic() - started:.0f}\n")
+            (folder / "trained").touch()
 
     def judge(self, run: str) -> None:
         """Predict the held-out cases, clean and shifted, and add a row a value."""
@@ -188,12 +201,30 @@ class Experiment:
             mine = (run, str(self.seed), str(self.fold))
             return any((row["run"], row["seed"], row["fold"]) == mine for row in csv.DictReader(file))
 
+    def record_teacher(self, run: str) -> None:
+        """A row a value of nnU-Net's own validation of a teacher, which shows it what teachers see."""
+        folder = self.training_folder(run)
+        labels = json.loads((folder.parent / "dataset.json").read_text())["labels"]
+        rows = []
+        for of_case in json.loads((folder / "validation" / "summary.json").read_text())["metric_per_case"]:
+            case = Path(of_case["prediction_file"]).name.split(".")[0]
+            for name, label in labels.items():
+                dice = of_case["metrics"].get(str(label), {}).get("Dice", math.nan)
+                if math.isfinite(dice):
+                    what = run, self.seed, self.fold, "teacher's input", 0, case, case.split("_")[0], name
+                    rows.append((*what, "dice", "1", round(dice, 4)))
+        put(EVIDENCE / "values.csv", VALUES, rows)
+        put(EVIDENCE / "runs.csv", PROVENANCE, [self.provenance(run)])
+
     def provenance(self, run: str) -> list[str | int]:
+        """``seconds`` are those of all training epochs, by nnU-Net's log; beside what else the machine did."""
         what = RUNS[run]
+        folder = self.training_folder(run)
+        logs = [path.read_text() for path in folder.glob("training_log_*.txt")]
+        seconds = sum(float(epoch) for text in logs for epoch in re.findall(r"Epoch time: ([\d.]+) s", text))
         settings = " ".join(f"{name.removeprefix('SHAPEKD_').lower()}={value}" for name, value in what.settings.items())
-        seconds = (self.training_folder(run) / "seconds").read_text().strip()
-        commit = said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*")
-        how = [what.trainer, settings, what.epochs * 50, what.teacher or "", seconds, commit]
+        began_with = (folder / "commit").read_text()
+        how = [what.trainer, settings, what.epochs * 50, what.teacher or "", round(seconds), began_with]
         return [run, self.seed, self.fold, *how, version("nnunetv2"), version("torch"), hardware()]
 
 
@@ -206,6 +237,7 @@ def prepare(data: Path, out: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     done = preprocessed / "prepared"
     if done.exists():
+        add_folds(raw, preprocessed)
         return
     to_log = out / "prepare.log"
     if not raw.exists():
@@ -287,6 +319,10 @@ def put(path: Path, columns: tuple[str, ...], rows: list[Sequence[object]]) -> N
         os.replace(building, path)
 
 
+def commit() -> str:
+    return said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*")
+
+
 def said(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -327,11 +363,7 @@ def main() -> None:
         parser.error(f"{out} is not prepared")
     for seed in args.seeds:
         for run in args.runs:
-            experiment = Experiment(out, seed, args.fold)
-            if not experiment.is_done(run):
-                experiment.train(run)
-                if not run.startswith("teacher"):
-                    experiment.judge(run)
+            Experiment(out, seed, args.fold).finish(run)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def main() -> None:
     seeds = sorted(set.intersection(*({seed for run, seed, *_ in found if run == one} for one in runs)))
     if not seeds:
         parser.error(f"no seed has all of {', '.join(runs)} in fold {args.fold} of {args.values}")
-    shifts = list(dict.fromkeys(shift for _, _, shift, _ in found))
+    shifts = list(dict.fromkeys(shift for run, _, shift, _ in found if run == to))
 
     def keys(metric: str, shift: str) -> list[tuple[str, str, str]]:  # defined in all runs and seeds
         return sorted(set.intersection(*(set(found[run, seed, shift, metric]) for run in runs for seed in seeds)))
