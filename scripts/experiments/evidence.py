@@ -320,7 +320,9 @@ def put(path: Path, columns: tuple[str, ...], rows: list[Sequence[object]]) -> N
 
 
 def commit() -> str:
-    return said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*")
+    git = ["git", "-C", str(HERE.parents[1])]
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!docs"]).returncode
+    return said(*git, "rev-parse", "--short", "HEAD") + "-dirty" * bool(changed)
 
 
 def said(*command: str) -> str:
