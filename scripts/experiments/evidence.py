@@ -112,7 +112,8 @@ RUNS = {
     "student-of-ordinary": student("teacher-ordinary"),
     "student-of-skipless": student("teacher-skipless"),
     "student-of-with-skips": student("teacher-with-skips"),
-    # beyond the paper: structures whose mean intensity moves, without and with a teacher
+    # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
+    "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
 }

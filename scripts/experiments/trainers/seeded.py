@@ -129,7 +129,16 @@ class nnUNetTrainerShapeKDLabels_Seeded(ShapeKD, nnUNetTrainer_Seeded):
         return p.clamp_min(1e-7).log()
 
 
-# Beyond the paper: the class mean as augmentation
+# Beyond the paper: what the controls suggest
+
+
+class nnUNetTrainerShapeKDInstead_Seeded(ShapeKD, nnUNetTrainer_Seeded):
+    """The distillation replaces nnU-Net's cross-entropy, whose weight beside the Dice loss it would else raise."""
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        loss.segmentation.loss.weight_ce = 0
+        return loss
 
 
 class _VariedClassMeans:
