@@ -247,6 +247,15 @@ def test_the_dice_of_a_biased_prediction_and_of_nothing(monkeypatch):
     assert (bias.name_of("stock", 1.0), bias.name_of("stock", -0.5)) == ("stock+1", "stock-0.5")
 
 
+def test_distillation_in_place_of_the_cross_entropy_leaves_the_dice_loss(monkeypatch):
+    seeded = load("experiments/trainers/seeded.py")
+    own = SimpleNamespace(weight_ce=1, weight_dice=1)
+    loss = SimpleNamespace(segmentation=SimpleNamespace(loss=own))
+    monkeypatch.setattr(seeded.ShapeKD, "_build_loss", lambda self: loss)
+    trainer = object.__new__(seeded.nnUNetTrainerShapeKDInstead_Seeded)
+    assert trainer._build_loss() is loss and (own.weight_ce, own.weight_dice) == (0, 1)
+
+
 def test_moved_means_change_structures_alone_and_draw_nothing_that_others_draw(monkeypatch):
     monkeypatch.setenv("EXPERIMENT_JITTER", "2")
     seeded = load("experiments/trainers/seeded.py")
