@@ -57,7 +57,7 @@ def interval(differences: np.ndarray) -> str:
     if len(differences) < MIN_PATIENTS:
         return "–"
     low, high = bootstrap_interval(differences)
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{low:+.1f} to {high:+.1f}"
 
 
 def main() -> None:
@@ -94,21 +94,22 @@ def main() -> None:
             row.append(cell([of_patients(values, hd95_keys).mean() for values in hd95], 1))
             row.append(f"{sum(sum(v.values()) for v in predicted) / sum(sum(v.values()) for v in true):.2f}")
             print(f"| {' | '.join(row)} |")
-    print(f"\n| Dice, difference to {to} | " + " | ".join(shifts) + " |")
-    print("|---" * (1 + len(shifts)) + "|")
-    for run in runs[1:]:
-        cells = []
-        for shift in shifts:
-            of_all = keys("dice", shift)
-            differences = np.stack(
-                [
-                    of_patients(found[run, seed, shift, "dice"], of_all)
-                    - of_patients(found[to, seed, shift, "dice"], of_all)
-                    for seed in seeds
-                ]
-            )  # (seeds, patients)
-            cells.append(f"{cell(list(differences.mean(1)), sign='+')}; {interval(differences.mean(0))}")
-        print(f"| {run} | {' | '.join(cells)} |")
+    for metric, title, factor in (("dice", "Dice (%)", 100), ("hd95", "HD95 (mm)", 1)):
+        print(f"\n| {title}, difference to {to} | " + " | ".join(shifts) + " |")
+        print("|---" * (1 + len(shifts)) + "|")
+        for run in runs[1:]:
+            cells = []
+            for shift in shifts:
+                of_all = keys(metric, shift)
+                differences = factor * np.stack(
+                    [
+                        of_patients(found[run, seed, shift, metric], of_all)
+                        - of_patients(found[to, seed, shift, metric], of_all)
+                        for seed in seeds
+                    ]
+                )  # (seeds, patients)
+                cells.append(f"{cell(list(differences.mean(1)), 1, '+')}; {interval(differences.mean(0))}")
+            print(f"| {run} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
