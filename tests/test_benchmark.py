@@ -145,12 +145,13 @@ def test_ratios_are_taken_round_by_round(benchmark):
     assert (row.against, row.ratio, row.low, row.high) == ("b + c", 1, 1, 2)
 
 
-def test_every_contender_has_its_turn_in_every_round_in_changing_order(benchmark):
+def test_every_contender_has_its_turn_in_every_round_in_a_drawn_order(benchmark):
     turns = []
     contenders = {name: lambda name=name: turns.append(name) for name in "abc"}
     seconds = benchmark.measure(contenders, "cpu", rounds=6, warmup=1, at_least=0.0)
     rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
-    assert rounds == ["abc", "abc", "acb", "cab", "cba", "bca", "bac"]
+    assert rounds[0] == "abc" and len(rounds) == 1 + 6  # the warm-up
+    assert all(sorted(turns) == ["a", "b", "c"] for turns in rounds) and len(set(rounds)) > 2
     assert {name: len(times) for name, times in seconds.items()} == {"a": 6, "b": 6, "c": 6}
 
 

@@ -260,6 +260,7 @@ def test_distillation_in_place_of_the_cross_entropy_leaves_the_dice_loss(monkeyp
 
 def test_moved_means_change_structures_alone_and_draw_nothing_that_others_draw(monkeypatch):
     monkeypatch.setenv("EXPERIMENT_JITTER", "2")
+    monkeypatch.setenv("EXPERIMENT_SHARE", "0.5")
     seeded = load("experiments/trainers/seeded.py")
     seen = []
 

@@ -77,8 +77,8 @@ def taught_by_labels(blur: int, **settings: object) -> Run:
     return replace(run, settings={**run.settings, "EXPERIMENT_BLUR": str(blur)})
 
 
-def varied(run: Run) -> Run:
-    return replace(run, settings={**run.settings, "EXPERIMENT_JITTER": "2"})
+def varied(run: Run, jitter: float = 2, share: float = 0.5) -> Run:
+    return replace(run, settings={**run.settings, "EXPERIMENT_JITTER": str(jitter), "EXPERIMENT_SHARE": str(share)})
 
 
 RUNS = {
@@ -115,6 +115,7 @@ RUNS = {
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
+    "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
 }
 

@@ -142,10 +142,10 @@ class nnUNetTrainerShapeKDInstead_Seeded(ShapeKD, nnUNetTrainer_Seeded):
 
 
 class _VariedClassMeans:
-    """Moves each structure's mean intensity, in half of the samples, so that the student meets other contrasts.
+    """Moves each structure's mean intensity in some samples, so that the student meets other contrasts.
 
-    An image is its class mean plus texture; the mean of every foreground class moves by up to EXPERIMENT_JITTER (in
-    standard deviations of the normalised image), its texture stays. Borders are as soft as three averages over 3×3
+    An image is its class mean plus texture; in a share EXPERIMENT_SHARE of the samples the mean of every foreground
+    class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders are as soft as three averages over 3×3
     voxels make them. A teacher, which comes first, has seen the sample as it was.
     """
 
@@ -159,7 +159,8 @@ class _VariedClassMeans:
         b, c = data.shape[:2]
         classes = int(self.label_manager.all_labels[-1]) + 1
         shift = 2 * torch.rand(b, classes, c, generator=self.jitter_generator) - 1
-        shift *= float(os.environ["EXPERIMENT_JITTER"]) * (torch.rand(b, 1, 1, generator=self.jitter_generator) < 0.5)
+        share = float(os.environ["EXPERIMENT_SHARE"])
+        shift *= float(os.environ["EXPERIMENT_JITTER"]) * (torch.rand(b, 1, 1, generator=self.jitter_generator) < share)
         shift[:, 0] = 0  # the background is many tissues
         weight = F.one_hot(labels[:, 0].long(), classes).movedim(-1, 1).float()  # (b, k, x, y)
         for _ in range(3):
