@@ -145,8 +145,8 @@ class _VariedClassMeans:
     """Moves each structure's mean intensity in some samples, so that the student meets other contrasts.
 
     An image is its class mean plus texture; in a share EXPERIMENT_SHARE of the samples the mean of every foreground
-    class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders are as soft as three averages over 3×3
-    voxels make them. A teacher, which comes first, has seen the sample as it was.
+    class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders
+    are as soft as three averages over 3×3 voxels make them. A teacher has seen the sample as it was.
     """
 
     def on_train_epoch_start(self):
