@@ -112,6 +112,7 @@ RUNS = {
     "student-of-ordinary": student("teacher-ordinary"),
     "student-of-skipless": student("teacher-skipless"),
     "student-of-with-skips": student("teacher-with-skips"),
+    "random-convolutions": Run("nnUNetTrainerRandomConvolutions_Seeded", settings={"EXPERIMENT_SHARE": "0.5"}),
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),

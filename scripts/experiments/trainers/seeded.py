@@ -175,3 +175,39 @@ class nnUNetTrainerVariedMeans_Seeded(_VariedClassMeans, nnUNetTrainer_Seeded):
 
 class nnUNetTrainerShapeKDVariedMeans_Seeded(ShapeKD, _VariedClassMeans, nnUNetTrainer_Seeded):
     pass
+
+
+class nnUNetTrainerRandomConvolutions_Seeded(nnUNetTrainer_Seeded):
+    """A control without labels: in a share EXPERIMENT_SHARE of the samples, random intensities for the whole image.
+
+    A random shallow network of convolutions makes another image, which is blended with the sample's own and has its
+    norm (global intensity non-linear augmentation: Ouyang et al., IEEE TMI 42(4):1095, 2023).
+    """
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        # of its own: all else draws what it draws without
+        self.image_generator = torch.Generator().manual_seed(self.seed + self.current_epoch + 1)
+
+    def train_step(self, batch: dict) -> dict:
+        share = float(os.environ["EXPERIMENT_SHARE"])
+        data = [self._changed(image) if self._random() < share else image for image in batch["data"]]
+        return super().train_step({**batch, "data": torch.stack(data)})
+
+    def _random(self) -> float:
+        return torch.rand((), generator=self.image_generator).item()
+
+    def _changed(self, image: torch.Tensor) -> torch.Tensor:
+        """(c, x, y) to the same."""
+        new = image[None]
+        channels = (len(image), 2, 2, 2, len(image))
+        for i, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+            size = 1 if self._random() < 0.5 else 3
+            weight = torch.randn(c_out, c_in, size, size, generator=self.image_generator)
+            offset = torch.randn(1, c_out, 1, 1, generator=self.image_generator)
+            new = F.conv2d(new, weight, padding=size // 2) + offset
+            if i < len(channels) - 2:
+                new = F.leaky_relu(new)
+        share = self._random()
+        new = share * new[0] + (1 - share) * image
+        return new * image.norm() / new.norm().clamp_min(1e-8)
