@@ -288,3 +288,29 @@ def test_moved_means_change_structures_alone_and_draw_nothing_that_others_draw(m
     inner = moved[:, 0, 16:, 16:]
     assert torch.allclose(inner, inner[:, :1, :1].expand_as(inner), atol=1e-5) and inner.abs().max() <= 2
     assert 0 < (inner[:, 0, 0] != 0).sum() < 16
+
+
+def test_a_teacher_heard_where_the_image_moved_says_nothing_of_the_other_samples():
+    seeded = load("experiments/trainers/seeded.py")
+    trainer = SimpleNamespace(settings=SimpleNamespace(temperature=1.0), moved=torch.tensor([False, True, False]))
+    loss = seeded._OfMovedSamples(trainer)
+    student, teacher = torch.randn(3, 2, 4, 4, requires_grad=True), torch.randn(3, 2, 4, 4)
+    value = loss(student, teacher, None)
+    value.backward()
+    torch.testing.assert_close(value, LogitDistillation()(student[1:2], teacher[1:2]) / 3)
+    assert not student.grad[::2].any() and student.grad[1].any()
+    trainer.moved[:] = False
+    assert loss(student, teacher, None) == 0
+
+
+def test_random_convolutions_keep_an_images_norm_and_place_and_draw_nothing_that_others_draw():
+    seeded = load("experiments/trainers/seeded.py")
+    trainer = object.__new__(seeded.nnUNetTrainerRandomConvolutions_Seeded)
+    trainer.image_generator = torch.Generator().manual_seed(0)
+    image, before = torch.randn(3, 20, 24), torch.get_rng_state()
+    changed = [trainer._changed(image) for _ in range(4)]
+    assert torch.equal(before, torch.get_rng_state())
+    for new in changed:
+        torch.testing.assert_close(new.norm(), image.norm())
+        assert new.shape == image.shape and not torch.allclose(new, image)
+    assert not torch.allclose(changed[0], changed[1])

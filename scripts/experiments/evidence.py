@@ -119,6 +119,7 @@ RUNS = {
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
     "student-varied-means-rarely": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded"), share=0.15),
+    "student-where-varied": varied(student(trainer="nnUNetTrainerShapeKDWhereVaried_Seeded"), share=0.15),
 }
 
 

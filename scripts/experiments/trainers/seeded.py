@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
+from nnunet_shapekd.distillation import LogitDistillation
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
 
@@ -159,8 +160,9 @@ class _VariedClassMeans:
         b, c = data.shape[:2]
         classes = int(self.label_manager.all_labels[-1]) + 1
         shift = 2 * torch.rand(b, classes, c, generator=self.jitter_generator) - 1
-        share = float(os.environ["EXPERIMENT_SHARE"])
-        shift *= float(os.environ["EXPERIMENT_JITTER"]) * (torch.rand(b, 1, 1, generator=self.jitter_generator) < share)
+        shift *= float(os.environ["EXPERIMENT_JITTER"])
+        self.moved = torch.rand(b, generator=self.jitter_generator) < float(os.environ["EXPERIMENT_SHARE"])
+        shift *= self.moved[:, None, None]
         shift[:, 0] = 0  # the background is many tissues
         weight = F.one_hot(labels[:, 0].long(), classes).movedim(-1, 1).float()  # (b, k, x, y)
         for _ in range(3):
@@ -175,6 +177,27 @@ class nnUNetTrainerVariedMeans_Seeded(_VariedClassMeans, nnUNetTrainer_Seeded):
 
 class nnUNetTrainerShapeKDVariedMeans_Seeded(ShapeKD, _VariedClassMeans, nnUNetTrainer_Seeded):
     pass
+
+
+class nnUNetTrainerShapeKDWhereVaried_Seeded(nnUNetTrainerShapeKDVariedMeans_Seeded):
+    """The teacher is heard only where the student's image was changed; elsewhere the loss is nnU-Net's own."""
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        loss.logits = _OfMovedSamples(self)
+        return loss
+
+
+class _OfMovedSamples(LogitDistillation):
+    def __init__(self, trainer: _VariedClassMeans):
+        super().__init__(trainer.settings.temperature)
+        self.trainer = trainer
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: None) -> torch.Tensor:
+        moved = self.trainer.moved.to(student.device)
+        if not moved.any():
+            return student.new_zeros(())
+        return super().forward(student[moved], teacher[moved]) * moved.float().mean()
 
 
 class nnUNetTrainerRandomConvolutions_Seeded(nnUNetTrainer_Seeded):
