@@ -3,13 +3,14 @@
     python scripts/experiments/evidence.py prepare DATA OUT            convert, split, plan, preprocess
     python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1  train, predict, judge; rows go to the CSV files
 
-DATA holds acdc/training/patientXXX and acdc/split/{train,val}.json. RUN is a name in ``RUNS``; the teachers a run needs
-are trained first. What is finished is skipped, what was killed goes on. Start it twice to use two cores: a training
-belongs to one of them.
+DATA holds acdc/training/patientXXX, acdc/split/{train,val}.json and cardiac_sunnybrook/{images,labels}. RUN is a name
+in ``RUNS``; the teachers a run needs are trained first. What is finished is skipped, what was killed goes on. Start it
+twice to use two cores: a training belongs to one of them.
 
 Fold 0 is for development: every fifth training patient, sorted by pathology, is held out (14 of 70), clean and under
 shifts that are none of nnU-Net's training augmentation. All choices rest on it. Fold 1 is the data set's own split (70
-and 15 patients) and serves once, for what was chosen. Folds 2 to 4 are fold 0 with 5, 10 and 20 training patients.
+and 15 patients) and serves once, for what was chosen, with one shift more and on Sunnybrook's patients, too. Folds 2 to
+4 are fold 0 with 5, 10 and 20 training patients.
 
 Rows: docs/evidence/values.csv has every value, docs/evidence/runs.csv how it came about. Seeds are replicates, and on a
 CPU the runs of one seed form a pair: they begin and draw alike.
@@ -25,6 +26,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -43,7 +45,10 @@ EPOCHS = 30  # of 50 steps
 #: training patients of folds 2, 3 and 4
 FEW_PATIENTS = (5, 10, 20)
 #: shifts that are none of nnU-Net's training augmentation
-SHIFTED, SEVERITY, INVERTED = ("bias-field", "ghosting", "inversion"), 3, "LVC"
+INVERSION = ("inversion",)
+SHIFTED, SEVERITY, INVERTED = ("bias-field", "ghosting", *INVERSION), 3, "LVC"
+#: the fold that serves once, and what it alone is judged on: another structure, another scanner
+OFFICIAL, INVERTED_TOO, ACROSS = 1, "MLV", "Dataset061_Sunnybrook"
 #: metric -> its column in stress.csv, its unit
 METRICS = {
     "dice": ("dice", "1"),
@@ -121,6 +126,12 @@ RUNS = {
     "student-varied-means-rarely": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded"), share=0.15),
     "student-where-varied": varied(student(trainer="nnUNetTrainerShapeKDWhereVaried_Seeded"), share=0.15),
 }
+# is it only faster convergence?
+RUNS |= {
+    f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
+    for name, run in RUNS.items()
+    if name in ("stock", "teacher", "student", "varied-means-rarely", "student-varied-means-rarely")
+}
 
 
 class Experiment:
@@ -172,23 +183,40 @@ class Experiment:
 
     def judge(self, run: str) -> None:
         """Predict the held-out cases, clean and shifted, and add a row a value."""
-        folder = self.training_folder(run)
-        raw = self.out / "raw" / f"Dataset{DATASET:03d}_ACDC"
         judged = self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}"
         with alone(judged.with_suffix(".lock")):
             if self.is_done(run):
                 return
-            if not (judged / "results").exists():
-                log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
-                command = ["shapekd", "stress", folder.parent, raw / "imagesTr", raw / "labelsTr", "-o", judged]
-                command += ["-f", self.fold, "--names", run, "-device", device(), "--disable_tta"]
-                command += ["--shifts", *SHIFTED, "--severities", SEVERITY, "--invert", INVERTED]
-                execute([str(word) for word in command], self.environment(run), judged.with_suffix(".log"))
-            with (judged / "results" / "stress.csv").open(newline="") as file:
-                values = [self.values(run, row) for row in csv.DictReader(file)]
+            log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
+            rows = self.stressed(run, judged, SHIFTED, INVERTED)
+            if self.fold == OFFICIAL:
+                to = judged.with_name(f"{judged.name}-inversion")
+                of_other = self.stressed(run, to, INVERSION, INVERTED_TOO)
+                rows += [row | {"shift": f"inversion of {INVERTED_TOO}"} for row in of_other if row["shift"] != "none"]
+                rows += self.across(run, judged.with_name(f"{judged.name}-across"))
             provenance = self.provenance(run)
-            put(EVIDENCE / "values.csv", VALUES, [row for of_structure in values for row in of_structure])
+            put(EVIDENCE / "values.csv", VALUES, [value for row in rows for value in self.values(run, row)])
             put(EVIDENCE / "runs.csv", PROVENANCE, [provenance])
+
+    def stressed(self, run: str, to: Path, shifts: Sequence[str], inverted: str) -> list[dict[str, str]]:
+        raw = self.out / "raw" / f"Dataset{DATASET:03d}_ACDC"
+        how = ["--shifts", *shifts, "--severities", SEVERITY, "--invert", inverted]
+        return self.judged(run, to, "stress", [raw / "imagesTr", raw / "labelsTr", *how], "results/stress.csv")
+
+    def across(self, run: str, to: Path) -> list[dict[str, str]]:
+        """On another scanner's patients."""
+        how = [ACROSS, "--leave-out", "RV", "--ignore-channel-names"]
+        rows = self.judged(run, to, "cross", how, f"{ACROSS}/metrics.csv")
+        return [row | {"shift": ACROSS.partition("_")[2], "severity": "0"} for row in rows]
+
+    def judged(self, run: str, to: Path, command: str, what: list[object], found: str) -> list[dict[str, str]]:
+        """Rows of the table that a command of shapekd's leaves in ``to``."""
+        model = self.training_folder(run).parent
+        words = ["shapekd", command, model, *what, "-o", to, "-f", self.fold, "--names", run, "-device", device()]
+        if not (to / found).exists():
+            execute([*map(str, words), "--disable_tta"], self.environment(run), to.with_suffix(".log"))
+        with (to / found).open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def values(self, run: str, row: dict[str, str]) -> Iterator[tuple[object, ...]]:
         """The rows of one structure, whose metrics have their units in their columns' names; without undefined ones."""
@@ -240,6 +268,7 @@ def prepare(data: Path, out: Path) -> None:
     preprocessed = Path(environment["nnUNet_preprocessed"], raw.name)
     for folder in (raw.parent, preprocessed.parent):
         folder.mkdir(parents=True, exist_ok=True)
+    prepare_across(data, raw.with_name(ACROSS))
     done = preprocessed / "prepared"
     if done.exists():
         add_folds(raw, preprocessed)
@@ -256,6 +285,17 @@ def prepare(data: Path, out: Path) -> None:
     execute(f"nnUNetv2_preprocess -d {DATASET} -plans_name smallPlans -c 2d -np 1".split(), environment, to_log)
     add_folds(raw, preprocessed)
     done.touch()
+
+
+def prepare_across(data: Path, folder: Path) -> None:
+    """Stacks for prediction only."""
+    for part, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
+        (folder / f"{part}Ts").mkdir(parents=True, exist_ok=True)
+        for path in (data / "cardiac_sunnybrook" / part).glob("*.nii.gz"):
+            shutil.copy(path, folder / f"{part}Ts" / path.name.replace(".nii.gz", ending))
+    labels = {"background": 0, "MYO": 2, "LV": 3}
+    about = {"channel_names": {"0": "cineMRI"}, "labels": labels, "numTraining": 0, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(about, indent=4) + "\n")
 
 
 def add_folds(raw: Path, preprocessed: Path) -> None:

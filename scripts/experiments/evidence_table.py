@@ -54,8 +54,9 @@ def cell(of_seeds: list[float], factor: float = 100, sign: str = "") -> str:
 
 
 def interval(differences: np.ndarray) -> str:
+    """Of too few patients: the patients' values."""
     if len(differences) < MIN_PATIENTS:
-        return "–"
+        return "patients " + ", ".join(f"{value:+.1f}" for value in differences)
     low, high = bootstrap_interval(differences)
     return f"{low:+.1f} to {high:+.1f}"
 
@@ -90,7 +91,10 @@ def main() -> None:
                 for metric in ("dice", "hd95", "prediction_size", "reference_size")
             )
             row = [run, shift, cell([of_patients(values, dice_keys).mean() for values in dice])]
-            row += [f"{100 * np.mean([of_patients(v, dice_keys, name).mean() for v in dice]):.1f}" for name in classes]
+            for name in classes:
+                known = any(name == of_class for *_, of_class in dice_keys)
+                means = [of_patients(values, dice_keys, name).mean() for values in dice] if known else []
+                row.append(f"{100 * np.mean(means):.1f}" if known else "–")
             row.append(cell([of_patients(values, hd95_keys).mean() for values in hd95], 1))
             row.append(f"{sum(sum(v.values()) for v in predicted) / sum(sum(v.values()) for v in true):.2f}")
             print(f"| {' | '.join(row)} |")
