@@ -82,6 +82,10 @@ def taught_by_labels(blur: int, **settings: object) -> Run:
     return replace(run, settings={**run.settings, "EXPERIMENT_BLUR": str(blur)})
 
 
+def randomly_convolved(run: Run, share: float = 0.5) -> Run:
+    return replace(run, settings={**run.settings, "EXPERIMENT_SHARE": str(share)})
+
+
 def varied(run: Run, jitter: float = 2, share: float = 0.5) -> Run:
     return replace(run, settings={**run.settings, "EXPERIMENT_JITTER": str(jitter), "EXPERIMENT_SHARE": str(share)})
 
@@ -117,13 +121,18 @@ RUNS = {
     "student-of-ordinary": student("teacher-ordinary"),
     "student-of-skipless": student("teacher-skipless"),
     "student-of-with-skips": student("teacher-with-skips"),
-    "random-convolutions": Run("nnUNetTrainerRandomConvolutions_Seeded", settings={"EXPERIMENT_SHARE": "0.5"}),
+    "random-convolutions": randomly_convolved(Run("nnUNetTrainerRandomConvolutions_Seeded")),
+    "random-convolutions-rarely": randomly_convolved(Run("nnUNetTrainerRandomConvolutions_Seeded"), 0.15),
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
     "student-varied-means-rarely": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded"), share=0.15),
+    "student-random-convolutions": randomly_convolved(student(trainer="nnUNetTrainerShapeKDRandomConvolutions_Seeded")),
+    "student-random-convolutions-rarely": randomly_convolved(
+        student(trainer="nnUNetTrainerShapeKDRandomConvolutions_Seeded"), 0.15
+    ),
     "student-where-varied": varied(student(trainer="nnUNetTrainerShapeKDWhereVaried_Seeded"), share=0.15),
 }
 # is it only faster convergence?

@@ -200,11 +200,12 @@ class _OfMovedSamples(LogitDistillation):
         return super().forward(student[moved], teacher[moved]) * moved.float().mean()
 
 
-class nnUNetTrainerRandomConvolutions_Seeded(nnUNetTrainer_Seeded):
-    """A control without labels: in a share EXPERIMENT_SHARE of the samples, random intensities for the whole image.
+class _RandomConvolutions:
+    """What needs no labels: in a share EXPERIMENT_SHARE of the samples, random intensities for the whole image.
 
     A random shallow network of convolutions makes another image, which is blended with the sample's own and has its
-    norm (global intensity non-linear augmentation: Ouyang et al., IEEE TMI 42(4):1095, 2023).
+    norm (global intensity non-linear augmentation: Ouyang et al., IEEE TMI 42(4):1095, 2023). A teacher has seen the
+    sample as it was.
     """
 
     def on_train_epoch_start(self):
@@ -234,3 +235,11 @@ class nnUNetTrainerRandomConvolutions_Seeded(nnUNetTrainer_Seeded):
         share = self._random()
         new = share * new[0] + (1 - share) * image
         return new * image.norm() / new.norm().clamp_min(1e-8)
+
+
+class nnUNetTrainerRandomConvolutions_Seeded(_RandomConvolutions, nnUNetTrainer_Seeded):
+    pass
+
+
+class nnUNetTrainerShapeKDRandomConvolutions_Seeded(ShapeKD, _RandomConvolutions, nnUNetTrainer_Seeded):
+    pass
