@@ -166,7 +166,7 @@ class ResumableTraining:
         # our own bytes of a moment ago: safe to unpickle
         checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
         checkpoint["shapekd"] = self.provenance
-        checkpoint["trainer_name"] = self._trainer_name_for_prediction()
+        checkpoint["trainer_name"] = network_builder_name(type(self))
         write_atomically(checkpoint, filename)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
@@ -217,6 +217,3 @@ class ResumableTraining:
         epochs = readable[newest]["current_epoch"]
         self.print_to_log_file(f"WARNING: {damage} Continuing from {newest.name} instead, after {epochs} epochs.")
         return newest, readable[newest]
-
-    def _trainer_name_for_prediction(self) -> str:
-        return type(self).__name__

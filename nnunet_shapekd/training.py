@@ -23,7 +23,7 @@ from torch import autocast, distributed, nn
 from torch._dynamo import OptimizedModule
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.checkpoints import ResumableTraining, network_builder_name, weights_sha256
+from nnunet_shapekd.checkpoints import ResumableTraining, weights_sha256
 from nnunet_shapekd.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.distillation import DistilledLoss
 from nnunet_shapekd.memory import explained_out_of_memory
@@ -42,8 +42,8 @@ from nnunet_shapekd.teacher import (
 )
 
 
-class _OnClassMeans(ResumableTraining):
-    """What teacher and student share: the teacher's input, and data that is safe to train on."""
+class OnClassMeans(ResumableTraining):
+    """What this package's trainers share: voxels' classes, the teacher's input, and data that is safe to train on."""
 
     def initialize(self) -> None:
         self.classes = VoxelClasses(self.label_manager)
@@ -65,11 +65,14 @@ class _OnClassMeans(ResumableTraining):
 
     def _teacher_data(self, teacher: type[MeanImage], data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``data`` with the teacher's input in place of the image; a cascade's previous stage passes through."""
-        n_image = self.num_input_channels
-        if self.is_cascaded:
-            n_image -= len(self.label_manager.foreground_labels)
+        n_image = self._n_image_channels
         image = teacher.teacher_input(data[:, :n_image], self.classes.of_target(target), self.classes.number)
         return torch.cat((image, data[:, n_image:]), dim=1) if self.is_cascaded else image
+
+    @property
+    def _n_image_channels(self) -> int:
+        """Without those of a cascade's previous stage."""
+        return self.num_input_channels - self.is_cascaded * len(self.label_manager.foreground_labels)
 
     def _on_device(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor | list[torch.Tensor], torch.Tensor]:
         """A batch's data, its target, and the target on the data's own grid, on the training device."""
@@ -140,7 +143,7 @@ class _OnClassMeans(ResumableTraining):
         )
 
 
-class MeanImage(_OnClassMeans):
+class MeanImage(OnClassMeans):
     """Mixin that makes a teacher's trainer: class-mean images in, skip-less planned network.
 
     The teacher sees the reference labels through its input. Its validation Dice says how much of a shape survives the
@@ -237,7 +240,7 @@ def _teacher_input_dataset(dataset_class: type, trainer: MeanImage) -> type:
     return TeacherInputDataset
 
 
-class ShapeKD(_OnClassMeans):
+class ShapeKD(OnClassMeans):
     """Mixin that makes a student's trainer: nnU-Net's own network, data and training step, and a frozen teacher.
 
     The loss is ``L_seg + logit_weight * L_logits + feature_weight * L_features``, where the distillation terms compare
@@ -481,10 +484,6 @@ class ShapeKD(_OnClassMeans):
     def _prepare_log(self) -> None:
         """nnU-Net's logger takes known keys only."""
         self.logger.local_logger.my_fantastic_logging.setdefault("distillation_losses", [])
-
-    def _trainer_name_for_prediction(self) -> str:
-        # the student's network is nnU-Net's own, so its file says so and opens where this package is not installed
-        return network_builder_name(type(self))
 
 
 class MeanImageHalf(MeanImage):
