@@ -248,10 +248,10 @@ class ShapeKD(OnClassMeans):
     neither teacher nor this package.
 
     The attributes below are the settings, see :class:`~nnunet_shapekd.settings.Settings`; for one run, an environment
-    variable ``SHAPEKD_<NAME>`` overrides each. The defaults, logits with weight 1 at temperature 1, are provisional: of a
-    screening at a small budget (docs/evidence.md), in which a higher temperature, balance over classes and the feature
-    term each cost more than 11 Dice points and a threefold weight 4, they are what was left. They were not better than
-    stock nnU-Net there.
+    variable ``SHAPEKD_<NAME>`` overrides each. The defaults, logits with weight 1 at temperature 1, are provisional.
+    They are what was left of a screening at a small budget (docs/evidence.md), in which a higher temperature, balance
+    over classes and the feature term each cost more than 11 Dice points and a threefold weight 4. They were not better
+    than stock nnU-Net there.
     """
 
     logit_weight: float = 1.0
