@@ -125,6 +125,8 @@ RUNS = {
     "random-convolutions-rarely": randomly_convolved(Run("nnUNetTrainerRandomConvolutions_Seeded"), 0.15),
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
+    "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
+    "student-mean-jitter": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded"),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
@@ -139,7 +141,7 @@ RUNS = {
 RUNS |= {
     f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
     for name, run in RUNS.items()
-    if name in ("stock", "teacher", "student", "varied-means-rarely", "student-varied-means-rarely")
+    if name in ("stock", "teacher", "student", "mean-jitter", "student-mean-jitter")
 }
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
 from nnunet_shapekd.distillation import LogitDistillation
+from nnunet_shapekd.mean_jitter import MeanJitter
 from nnunet_shapekd.training import MeanImage, ShapeKD
 
 
@@ -142,8 +143,19 @@ class nnUNetTrainerShapeKDInstead_Seeded(ShapeKD, nnUNetTrainer_Seeded):
         return loss
 
 
+class nnUNetTrainerMeanJitter_Seeded(MeanJitter, nnUNetTrainer_Seeded):
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        # of its own: all else draws what it draws without
+        self.jitter_generator = torch.Generator(self.device).manual_seed(self.seed + self.current_epoch + 1)
+
+
+class nnUNetTrainerShapeKDMeanJitter_Seeded(ShapeKD, nnUNetTrainerMeanJitter_Seeded):
+    """The teacher sees the sample as it was."""
+
+
 class _VariedClassMeans:
-    """Moves each structure's mean intensity in some samples, so that the student meets other contrasts.
+    """What ``MeanJitter`` was made of: each structure's mean intensity moves in some samples.
 
     An image is its class mean plus texture; in a share EXPERIMENT_SHARE of the samples the mean of every foreground
     class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders
