@@ -314,3 +314,43 @@ def test_random_convolutions_keep_an_images_norm_and_place_and_draw_nothing_that
         torch.testing.assert_close(new.norm(), image.norm())
         assert new.shape == image.shape and not torch.allclose(new, image)
     assert not torch.allclose(changed[0], changed[1])
+
+
+def test_jitter_draws_the_same_in_the_same_epoch_and_nothing_that_others_draw(monkeypatch):
+    seeded = load("experiments/trainers/seeded.py")
+    monkeypatch.setattr(seeded.nnUNetTrainer_Seeded, "on_train_epoch_start", lambda self: None)
+
+    def drawn(trainer_class: type, epoch: int) -> float:
+        trainer = object.__new__(trainer_class)
+        trainer.device, trainer.seed, trainer.current_epoch = torch.device("cpu"), 3000, epoch
+        trainer.settings = SimpleNamespace(ramp_epochs=0)
+        trainer.on_train_epoch_start()
+        return float(torch.rand((), generator=trainer.jitter_generator))
+
+    alone, taught = seeded.nnUNetTrainerMeanJitter_Seeded, seeded.nnUNetTrainerShapeKDMeanJitter_Seeded
+    before = torch.get_rng_state()
+    assert drawn(alone, 4) == drawn(taught, 4) != drawn(alone, 5)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_a_teacher_misses_invents_and_fills(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts/experiments")
+    labels = torch.zeros(1, 2, 4, dtype=torch.long)
+    labels[:, 0] = 1
+    says = labels.clone()
+    says[:, 0, 0], says[:, 1, :2] = 0, 1  # one of four missed, two of four invented
+    logits = 50.0 * torch.stack([1 - says, says], dim=1)
+    about = load("experiments/evidence_why.py").about_teacher(logits, labels)
+    assert about == pytest.approx({"missed": 0.25, "false": 0.5, "volume": 1.25, "entropy": 0.0}, abs=1e-6)
+    unsure = load("experiments/evidence_why.py").about_teacher(torch.zeros(1, 2, 2, 4), labels)
+    assert (unsure["volume"], unsure["entropy"]) == pytest.approx((1.0, math.log(2)))
+
+
+def test_the_figure_has_a_panel_for_each_run_and_shift_with_the_patients_mean(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts/experiments")
+    figures = load("experiments/evidence_figure.py")
+    of_classes = {"RV": np.array([1.0, 3.0]), "LVC": np.arange(-4.0, 4.0)}
+    figure = figures.draw({"student": {"none": of_classes}, "jitter": {"none": of_classes}}, "stock", 3)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["student", "jitter"] and figure.axes[0].get_title() == "clean"
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines[:2]] == [[2.0, 2.0], [-0.5, -0.5]]
+    assert len(figure.axes[0].patches) == 1  # no interval of two patients

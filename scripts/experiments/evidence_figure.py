@@ -1,0 +1,90 @@
+"""Where is a run better and worse than another? Every patient's difference, structure by structure, as a picture.
+
+    python scripts/experiments/evidence_figure.py stock student mean-jitter --fold 1 -o docs/evidence/differences.png
+
+The first run is what the others are compared with. A dot is a patient (cases and seeds averaged), the line its runs'
+mean, the bar the 95 % interval of evidence_table.py over patients. Images and labels of the data set are not shown:
+they are not ours to publish.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from evidence_table import VALUES, of_patients, read
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
+from nnunet_shapekd.report.figures import class_styles, drawing, png, wrapped
+
+
+def draw(differences: dict[str, dict[str, dict[str, np.ndarray]]], to: str, seeds: int) -> Figure:
+    """Args: run -> shift -> structure -> (patients,) differences of Dice (%) to ``to``."""
+    shifts = list(next(iter(differences.values())))
+    with drawing():
+        size = 1 + 2.4 * len(shifts), 0.8 + 1.25 * len(differences)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(differences), len(shifts), sharex="col", squeeze=False)
+        for row, (run, of_shifts) in zip(grid, differences.items(), strict=True):
+            for ax, of_classes in zip(row, of_shifts.values(), strict=True):
+                strips(ax, of_classes)
+            row[0].set_ylabel(wrapped(run, 16), fontweight="bold")
+        for ax, shift in zip(grid[0], shifts, strict=True):
+            ax.set_title("clean" if shift == "none" else shift, pad=4)
+        figure.supxlabel(f"difference of Dice to {to} (percentage points); a dot is a patient, mean of {seeds} seeds")
+    return figure
+
+
+def strips(ax: Axes, of_classes: dict[str, np.ndarray]) -> None:
+    for i, (name, (colour, _)) in enumerate(class_styles(list(of_classes)).items()):
+        x = of_classes[name]
+        height = ((np.arange(len(x)) * 0.618) % 1 - 0.5) * 0.5  # the golden ratio's multiples spread evenly
+        ax.scatter(x, i + height, s=12, color=colour, edgecolor="#333333", linewidth=0.4, zorder=3)
+        ax.plot([x.mean()] * 2, [i - 0.33, i + 0.33], color="black", linewidth=1.8, zorder=4)
+        if len(x) >= MIN_PATIENTS:
+            low, high = bootstrap_interval(x)
+            ax.barh(i, high - low, left=low, height=0.66, color=colour, alpha=0.35, linewidth=0)
+    ax.axvline(0, color="#666666", linewidth=0.8, zorder=1)
+    ax.set_yticks(range(len(of_classes)), list(of_classes))
+    ax.set_ylim(len(of_classes) - 0.5, -0.5)
+    ax.tick_params(length=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("to", metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--values", type=Path, default=VALUES, help="by default %(default)s")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    found = read(args.values, args.fold)
+    runs = [args.to, *args.runs]
+    seeds = sorted(set.intersection(*({seed for run, seed, *_ in found if run == one} for one in runs)))
+    if not seeds:
+        parser.error(f"no seed has all of {', '.join(runs)} in fold {args.fold} of {args.values}")
+    differences: dict[str, dict[str, dict[str, np.ndarray]]] = {run: {} for run in args.runs}
+    for shift in dict.fromkeys(shift for run, _, shift, _ in found if run == args.to):
+        all_values = [found[run, seed, shift, "dice"] for run in runs for seed in seeds]
+        keys = sorted(set.intersection(*map(set, all_values)))
+        for run in args.runs:
+            differences[run][shift] = {
+                name: 100
+                * np.mean(
+                    [
+                        of_patients(found[run, seed, shift, "dice"], keys, name)
+                        - of_patients(found[args.to, seed, shift, "dice"], keys, name)
+                        for seed in seeds
+                    ],
+                    axis=0,
+                )
+                for name in dict.fromkeys(key[2] for key in all_values[0] if key in keys)
+            }
+    args.out.write_bytes(png(draw(differences, args.to, len(seeds))))
+
+
+if __name__ == "__main__":
+    main()
