@@ -127,6 +127,7 @@ RUNS = {
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
     "student-mean-jitter": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded"),
+    "student-mean-jitter-ramp": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded", ramp_epochs=15),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
