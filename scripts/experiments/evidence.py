@@ -109,6 +109,10 @@ RUNS = {
     "ramp": student(ramp_epochs=15),
     "features": student(logit_weight=0, feature_weight=2),
     "both": student(feature_weight=2),
+    # the same with weights that make their gradients about as large as the cross-entropy's (evidence_why.py)
+    "temperature-2-matched": student(temperature=2, logit_weight=0.4),
+    "balanced-matched": student(balanced=1, logit_weight=0.18),
+    "features-matched": student(logit_weight=0, feature_weight=0.5),
     # controls
     "stock-of-the-pair's-cost": Run("nnUNetTrainer_Seeded", epochs=62),
     "label-smoothing": Run("nnUNetTrainerLabelSmoothing_Seeded"),
