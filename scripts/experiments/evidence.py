@@ -82,6 +82,15 @@ def taught_by_labels(blur: int, **settings: object) -> Run:
     return replace(run, settings={**run.settings, "EXPERIMENT_BLUR": str(blur)})
 
 
+def ramped(run: Run) -> Run:
+    return replace(run, settings={**run.settings, "SHAPEKD_RAMP_EPOCHS": str(run.epochs // 2)})
+
+
+def five_times_as_long(run: Run) -> Run:
+    longer = replace(run, epochs=5 * run.epochs, teacher=run.teacher and f"{run.teacher}-5x")
+    return ramped(longer) if "SHAPEKD_RAMP_EPOCHS" in run.settings else longer
+
+
 def randomly_convolved(run: Run, share: float = 0.5) -> Run:
     return replace(run, settings={**run.settings, "EXPERIMENT_SHARE": str(share)})
 
@@ -106,7 +115,7 @@ RUNS = {
     "temperature-4": student(temperature=4),
     "balanced": student(balanced=1),
     "balanced-temperature-2": student(balanced=1, temperature=2),
-    "ramp": student(ramp_epochs=15),
+    "ramp": ramped(student()),
     "features": student(logit_weight=0, feature_weight=2),
     "both": student(feature_weight=2),
     # the same with weights that make their gradients about as large as the cross-entropy's (evidence_why.py)
@@ -131,7 +140,7 @@ RUNS = {
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
     "student-mean-jitter": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded"),
-    "student-mean-jitter-ramp": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded", ramp_epochs=15),
+    "student-mean-jitter-ramp": ramped(student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded")),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
     "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
@@ -142,11 +151,23 @@ RUNS = {
     ),
     "student-where-varied": varied(student(trainer="nnUNetTrainerShapeKDWhereVaried_Seeded"), share=0.15),
 }
+# the controls of a student whose teacher's voice grows over the first half of the training
+RUNS |= {
+    f"ramp-{name}": ramped(RUNS[of])
+    for name, of in {
+        "labels": "labels",
+        "labels-blurred": "labels-blurred",
+        "of-ordinary": "student-of-ordinary",
+        "of-skipless": "student-of-skipless",
+        "of-with-skips": "student-of-with-skips",
+        "random-convolutions-rarely": "student-random-convolutions-rarely",
+    }.items()
+}
 # is it only faster convergence?
 RUNS |= {
-    f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
+    f"{name}-5x": five_times_as_long(run)
     for name, run in RUNS.items()
-    if name in ("stock", "teacher", "student", "mean-jitter", "student-mean-jitter")
+    if name in ("stock", "teacher", "student", "ramp", "mean-jitter")
 }
 
 
