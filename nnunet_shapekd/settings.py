@@ -25,7 +25,7 @@ class Settings:
         feature_weight: factor of the feature term, finite, at least 0.
         temperature: softens both networks' probabilities in the logit term, finite, above 0.
         balanced: whether every class gets the same share of a term, however few voxels it has.
-        ramp_epochs: the weights grow linearly over so many first epochs; 0 for full weights at once.
+        ramp: share of the epochs, 0 to 1, over which the weights grow linearly; 0 for full weights at once.
         teacher_path: a teacher's checkpoint, or a folder that holds one; ``None`` for the teacher that nnU-Net's own
             folders hold for this dataset, plans, configuration and fold.
 
@@ -37,7 +37,7 @@ class Settings:
     feature_weight: float
     temperature: float
     balanced: bool
-    ramp_epochs: int
+    ramp: float
     teacher_path: str | None
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "feature_weight": (_number(lambda x: 0 <= x < inf), "a finite number of at least 0"),
     "temperature": (_number(lambda x: 0 < x < inf), "a finite number above 0"),
     "balanced": (lambda value: isinstance(value, bool), "true or false (1 or 0)"),
-    "ramp_epochs": (_number(lambda x: x >= 0 and float(x).is_integer()), "a whole number of epochs, at least 0"),
+    "ramp": (_number(lambda x: 0 <= x <= 1), "a share of the epochs, 0 to 1"),
     "teacher_path": (lambda value: value is None or isinstance(value, str), "a path"),
 }
 _PARSERS: dict[str, Callable[[str], Any]] = {
@@ -119,6 +119,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "feature_weight": float,
     "temperature": float,
     "balanced": _boolean,
-    "ramp_epochs": int,
+    "ramp": float,
     "teacher_path": str,
 }

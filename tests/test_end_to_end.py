@@ -59,7 +59,7 @@ def test_the_students_file_names_nnunets_own_trainer_and_where_it_comes_from(stu
         "feature_weight": 0.0,
         "temperature": 1.0,
         "balanced": False,
-        "ramp_epochs": 0,
+        "ramp": 0.5,
         "teacher_path": None,
     }
     assert entry["trainer"] == STUDENT

@@ -323,7 +323,7 @@ def test_jitter_draws_the_same_in_the_same_epoch_and_nothing_that_others_draw(mo
     def drawn(trainer_class: type, epoch: int) -> float:
         trainer = object.__new__(trainer_class)
         trainer.device, trainer.seed, trainer.current_epoch = torch.device("cpu"), 3000, epoch
-        trainer.settings = SimpleNamespace(ramp_epochs=0)
+        trainer.settings = SimpleNamespace(ramp=0)
         trainer.on_train_epoch_start()
         return float(torch.rand((), generator=trainer.jitter_generator))
 

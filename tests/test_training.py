@@ -189,7 +189,7 @@ def test_folds_of_a_users_own_are_the_users_business(nnunet_environment):
 
 def test_a_ramp_raises_the_weights_over_the_first_epochs(nnunet_environment, teacher, monkeypatch):
     monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
-    trainer = own(type(make(STUDENT)), ramp_epochs=4, teacher_trainer=TEACHER)
+    trainer = own(type(make(STUDENT)), ramp=0.4, teacher_trainer=TEACHER)
     trainer.num_epochs = 10
     trainer.on_train_start()
     losses = []

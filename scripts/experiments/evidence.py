@@ -73,7 +73,7 @@ class Run:
 
 
 def student(teacher: str | None = "teacher", trainer: str = "nnUNetTrainerShapeKD_Seeded", **settings: object) -> Run:
-    settings = {"logit_weight": 1, "temperature": 1} | settings
+    settings = {"logit_weight": 1, "temperature": 1, "ramp": 0} | settings
     return Run(trainer, teacher, {f"SHAPEKD_{name.upper()}": str(value) for name, value in sorted(settings.items())})
 
 
@@ -83,12 +83,7 @@ def taught_by_labels(blur: int, **settings: object) -> Run:
 
 
 def ramped(run: Run) -> Run:
-    return replace(run, settings={**run.settings, "SHAPEKD_RAMP_EPOCHS": str(run.epochs // 2)})
-
-
-def five_times_as_long(run: Run) -> Run:
-    longer = replace(run, epochs=5 * run.epochs, teacher=run.teacher and f"{run.teacher}-5x")
-    return ramped(longer) if "SHAPEKD_RAMP_EPOCHS" in run.settings else longer
+    return replace(run, settings={**run.settings, "SHAPEKD_RAMP": "0.5"})
 
 
 def randomly_convolved(run: Run, share: float = 0.5) -> Run:
@@ -165,7 +160,7 @@ RUNS |= {
 }
 # is it only faster convergence?
 RUNS |= {
-    f"{name}-5x": five_times_as_long(run)
+    f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
     for name, run in RUNS.items()
     if name in ("stock", "teacher", "student", "ramp", "mean-jitter")
 }

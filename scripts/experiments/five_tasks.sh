@@ -138,6 +138,7 @@ if [ "$command" = prepare ]; then
 fi
 export EXPERIMENT_SEED=$3 nnUNet_n_proc_DA=0 # pairs by seed: no other process draws the patches
 export nnUNet_results=$out/results/seed$3
+export SHAPEKD_RAMP=${SHAPEKD_RAMP-0} # as in the tables
 nnUNet_extTrainer="$(shapekd trainers):$here/trainers"
 export nnUNet_extTrainer
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
