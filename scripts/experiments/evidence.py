@@ -191,8 +191,9 @@ class Experiment:
         """Do what is missing of a run, and of its teacher's."""
         if self.is_done(run):
             return
-        if RUNS[run].teacher:
-            self.finish(RUNS[run].teacher)
+        if teacher := RUNS[run].teacher:
+            self.finish(teacher)
+            self.train(teacher)  # whose rows may be there without its weights
         self.train(run)
         if run.startswith("teacher"):
             self.record_teacher(run)
