@@ -100,16 +100,12 @@ RUNS = {
     "student": student(),
     # which teacher
     "teacher-half": Run("nnUNetTrainerMeanImageHalf_Seeded"),
-    "teacher-quarter": Run("nnUNetTrainerMeanImageQuarter_Seeded"),
     "student-of-half": student("teacher-half"),
-    "student-of-quarter": student("teacher-quarter"),
     # which settings, one factor at a time
     "weight-0.3": student(logit_weight=0.3),
     "weight-3": student(logit_weight=3),
     "temperature-2": student(temperature=2),
-    "temperature-4": student(temperature=4),
     "balanced": student(balanced=1),
-    "balanced-temperature-2": student(balanced=1, temperature=2),
     "ramp": ramped(student()),
     "features": student(logit_weight=0, feature_weight=2),
     "both": student(feature_weight=2),
@@ -134,11 +130,9 @@ RUNS = {
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
-    "student-mean-jitter": student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded"),
     "student-mean-jitter-ramp": ramped(student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded")),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
-    "student-varied-means": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded")),
     "student-varied-means-rarely": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded"), share=0.15),
     "student-random-convolutions": randomly_convolved(student(trainer="nnUNetTrainerShapeKDRandomConvolutions_Seeded")),
     "student-random-convolutions-rarely": randomly_convolved(
@@ -162,7 +156,7 @@ RUNS |= {
 RUNS |= {
     f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
     for name, run in RUNS.items()
-    if name in ("stock", "teacher", "student", "ramp", "mean-jitter")
+    if name in ("stock", "teacher", "ramp", "mean-jitter")
 }
 
 

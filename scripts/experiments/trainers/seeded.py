@@ -58,10 +58,6 @@ class nnUNetTrainerMeanImageHalf_Seeded(MeanImage, nnUNetTrainer_Seeded):
     width = 0.5
 
 
-class nnUNetTrainerMeanImageQuarter_Seeded(MeanImage, nnUNetTrainer_Seeded):
-    width = 0.25
-
-
 class nnUNetTrainerShapeKD_Seeded(ShapeKD, nnUNetTrainer_Seeded):
     pass
 
