@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from conftest import ROOT
 
 from nnunet_shapekd.distillation import LogitDistillation
@@ -212,6 +213,23 @@ def test_labels_as_teacher_raise_the_weight_of_the_cross_entropy_and_blurred_one
     p = trainer._logits(labels).exp()
     assert torch.allclose(p[0, :, 3, 0], torch.tensor([1.0, 0, 0]), atol=1e-6)
     assert torch.allclose(p[0, :, 3, 3], torch.tensor([2 / 3, 0, 1 / 3]), atol=1e-6)
+
+
+def test_augmentation_without_intensities_drops_these_alone():
+    seeded = load("experiments/trainers/seeded.py")
+    how = ((32, 32), (-0.5, 0.5), None, None, False, [False])
+    stock = seeded.nnUNetTrainer_Seeded.get_training_transforms(*how).transforms
+    kept = {type(one) for one in seeded.nnUNetTrainerSpatial_Seeded.get_training_transforms(*how).transforms}
+    dropped = [type(one.transform).__name__ for one in stock if type(one) not in kept]
+    assert len(kept) == len(stock) - len(dropped) and SpatialTransform in kept
+    noise, blur, brightness, contrast, resolution, *gamma = dropped
+    assert (noise, blur, brightness) == (
+        "GaussianNoiseTransform",
+        "GaussianBlurTransform",
+        "MultiplicativeBrightnessTransform",
+    )
+    assert (contrast, resolution) == ("ContrastTransform", "SimulateLowResolutionTransform")
+    assert gamma == ["GammaTransform"] * 2
 
 
 def test_the_evidence_pairs_by_seed_and_case_and_resamples_patients(monkeypatch, tmp_path, capsys):

@@ -152,6 +152,16 @@ RUNS |= {
         "random-convolutions-rarely": "student-random-convolutions-rarely",
     }.items()
 }
+# does nnU-Net's augmentation of intensities leave no texture to drop?
+RUNS |= {
+    "spatial-stock": Run("nnUNetTrainerSpatial_Seeded"),
+    "spatial-teacher": Run("nnUNetTrainerMeanImageSpatial_Seeded"),
+    "spatial-features": student(
+        "spatial-teacher", "nnUNetTrainerShapeKDSpatial_Seeded", logit_weight=0, feature_weight=2
+    ),
+    "spatial-ramp": ramped(student("spatial-teacher", "nnUNetTrainerShapeKDSpatial_Seeded")),
+    "spatial-ramp-labels": ramped(replace(taught_by_labels(0), trainer="nnUNetTrainerShapeKDLabelsSpatial_Seeded")),
+}
 # is it only faster convergence?
 RUNS |= {
     f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
@@ -189,7 +199,7 @@ class Experiment:
             self.finish(teacher)
             self.train(teacher)  # whose rows may be there without its weights
         self.train(run)
-        if run.startswith("teacher"):
+        if any(run == other.teacher for other in RUNS.values()):
             self.record_teacher(run)
         else:
             self.judge(run)

@@ -12,6 +12,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 import torch.nn.functional as F
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
 from nnunet_shapekd.distillation import LogitDistillation
@@ -125,6 +127,30 @@ class nnUNetTrainerShapeKDLabels_Seeded(ShapeKD, nnUNetTrainer_Seeded):
         for _ in range(self.blur):
             p = F.avg_pool2d(p, 3, stride=1, padding=1, count_include_pad=False)
         return p.clamp_min(1e-7).log()
+
+
+# Is it nnU-Net's augmentation that leaves no texture to drop? The same without its changes of intensity
+
+
+class nnUNetTrainerSpatial_Seeded(nnUNetTrainer_Seeded):
+    """nnU-Net's rotation and scaling, without noise, blur, brightness, contrast, low resolution and gamma."""
+
+    @staticmethod
+    def get_training_transforms(*args, **kwargs) -> ComposeTransforms:
+        transforms = nnUNetTrainer_Seeded.get_training_transforms(*args, **kwargs).transforms
+        return ComposeTransforms([one for one in transforms if not isinstance(one, RandomTransform)])
+
+
+class nnUNetTrainerMeanImageSpatial_Seeded(MeanImage, nnUNetTrainerSpatial_Seeded):
+    pass
+
+
+class nnUNetTrainerShapeKDSpatial_Seeded(ShapeKD, nnUNetTrainerSpatial_Seeded):
+    pass
+
+
+class nnUNetTrainerShapeKDLabelsSpatial_Seeded(nnUNetTrainerShapeKDLabels_Seeded, nnUNetTrainerSpatial_Seeded):
+    pass
 
 
 # Beyond the paper: what the controls suggest
