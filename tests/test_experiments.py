@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from conftest import ROOT
@@ -372,3 +373,17 @@ def test_the_figure_has_a_panel_for_each_run_and_shift_with_the_patients_mean(mo
     assert [ax.get_ylabel() for ax in figure.axes] == ["student", "jitter"] and figure.axes[0].get_title() == "clean"
     assert [list(line.get_xdata()) for line in figure.axes[0].lines[:2]] == [[2.0, 2.0], [-0.5, -0.5]]
     assert len(figure.axes[0].patches) == 1  # no interval of two patients
+
+
+def test_of_a_prediction_the_largest_component_of_the_foreground_stays(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts/experiments")
+    largest = load("experiments/evidence_largest.py")
+    label_map = np.zeros((1, 6, 8), np.uint8)
+    label_map[:, 1:4, 1:3], label_map[:, 1:4, 3] = 1, 2  # they touch: one component
+    expected = label_map.copy()
+    label_map[:, 5, 6:] = 2
+    (tmp_path / "to").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(label_map), str(tmp_path / "a.nii.gz"))
+    largest.keep_largest(tmp_path, tmp_path / "to", [1, 2])
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "to" / "a.nii.gz")))
+    assert np.array_equal(found, expected)
