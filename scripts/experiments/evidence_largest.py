@@ -17,7 +17,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from evidence import ACROSS, DATASET, EVIDENCE, INVERTED_TOO, METRICS, PROVENANCE, RUNS, VALUES, Experiment, put
+from evidence import (
+    ACROSS,
+    DATASET,
+    EVIDENCE,
+    INVERTED_TOO,
+    METRICS,
+    OFFICIAL,
+    PROVENANCE,
+    RUNS,
+    SEVERITY,
+    SHIFTED,
+    VALUES,
+    Experiment,
+    put,
+)
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.postprocessing.remove_connected_components import (
     load_postprocess_save,
@@ -34,19 +48,17 @@ def keep_largest(predictions: Path, to: Path, labels: list[int]) -> None:
         load_postprocess_save(str(path), str(to / path.name), SimpleITKIO(), *functions)
 
 
-def judged(experiment: Experiment, run: str) -> Iterator[tuple[str, str, Path, str]]:
+def judged(experiment: Experiment, run: str) -> Iterator[tuple[str, int, Path, str]]:
     """Shift, severity, folder of predictions, and the data set they are of."""
     folder = experiment.out / "judged" / run / f"seed{experiment.seed}" / f"fold_{experiment.fold}"
     acdc = f"Dataset{DATASET:03d}_ACDC/labelsTr"
-    for path in sorted((folder / "predictions" / run).glob("*_?")):
-        shift, _, severity = path.name.rpartition("_")
-        yield shift, severity, path, acdc
-    inverted = folder.with_name(f"{folder.name}-inversion") / "predictions" / run
-    for path in inverted.glob("inversion_?"):
-        yield f"inversion of {INVERTED_TOO}", path.name[-1], path, acdc
-    across = folder.with_name(f"{folder.name}-across") / "predictions" / run / ACROSS / "Ts"
-    if across.exists():
-        yield ACROSS.partition("_")[2], "0", across, f"{ACROSS}/labelsTs"
+    for shift, severity in (("none", 0), *((shift, SEVERITY) for shift in SHIFTED)):
+        yield shift, severity, folder / "predictions" / run / f"{shift}_{severity}", acdc
+    if experiment.fold == OFFICIAL:
+        inverted = folder.with_name(f"{folder.name}-inversion") / "predictions" / run / f"inversion_{SEVERITY}"
+        yield f"inversion of {INVERTED_TOO}", SEVERITY, inverted, acdc
+        across = folder.with_name(f"{folder.name}-across") / "predictions" / run / ACROSS / "Ts"
+        yield ACROSS.partition("_")[2], 0, across, f"{ACROSS}/labelsTs"
 
 
 def rows(experiment: Experiment, run: str) -> Iterator[tuple[object, ...]]:
