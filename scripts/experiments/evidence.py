@@ -114,7 +114,7 @@ RUNS = {
     "balanced-matched": student(balanced=1, logit_weight=0.18),
     "features-matched": student(logit_weight=0, feature_weight=0.5),
     # controls
-    "stock-of-the-pair's-cost": Run("nnUNetTrainer_Seeded", epochs=62),
+    "stock-of-the-pairs-cost": Run("nnUNetTrainer_Seeded", epochs=62),
     "label-smoothing": Run("nnUNetTrainerLabelSmoothing_Seeded"),
     "labels": taught_by_labels(0),
     "labels-balanced": taught_by_labels(0, balanced=1),

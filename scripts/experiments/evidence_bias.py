@@ -9,6 +9,7 @@ under names like ``stock+1``; what is there already is skipped.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in args.seeds:
         experiment = Experiment(args.out.absolute(), seed, args.fold)
+        os.environ["nnUNet_extTrainer"] = experiment.environment(args.run)["nnUNet_extTrainer"]
         biases = [bias for bias in args.biases if not experiment.is_done(name_of(args.run, bias))]
         if not biases:
             continue
