@@ -309,7 +309,13 @@ def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned,
 
 
 def run_in_python(command: list[str]) -> subprocess.Popen[str]:
-    code = f"from nnunet_shapekd.processes import run_to_the_end; print(run_to_the_end({command!r}), flush=True)"
+    code = f"""
+import signal
+from nnunet_shapekd.processes import run_to_the_end
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests themselves run under nohup
+print(run_to_the_end({command!r}), flush=True)
+"""
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
