@@ -1,4 +1,4 @@
-"""Class-mean jitter: structures whose mean intensity moves, as it does first between scanners and sequences.
+"""Class-mean jitter: structures whose mean intensity moves, as it does between scanners and sequences.
 
 Not of the paper. The class-mean image drops the texture and keeps each class's mean; the jitter is its complement: the
 texture stays, and in some samples every structure gets another mean, so that a network has to tell structures by more

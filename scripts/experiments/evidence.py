@@ -220,20 +220,22 @@ class Experiment:
 
     def judge(self, run: str) -> None:
         """Predict the held-out cases, clean and shifted, and add a row a value."""
-        judged = self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}"
+        judged = self.judged_folder(run)
         with alone(judged.with_suffix(".lock")):
             if self.is_done(run):
                 return
             log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
             rows = self.stressed(run, judged, SHIFTED, INVERTED)
             if self.fold == OFFICIAL:
-                to = judged.with_name(f"{judged.name}-inversion")
-                of_other = self.stressed(run, to, INVERSION, INVERTED_TOO)
+                of_other = self.stressed(run, self.judged_folder(run, "-inversion"), INVERSION, INVERTED_TOO)
                 rows += [row | {"shift": f"inversion of {INVERTED_TOO}"} for row in of_other if row["shift"] != "none"]
-                rows += self.across(run, judged.with_name(f"{judged.name}-across"))
+                rows += self.across(run, self.judged_folder(run, "-across"))
             provenance = self.provenance(run)
             put(EVIDENCE / "values.csv", VALUES, [value for row in rows for value in self.values(run, row)])
             put(EVIDENCE / "runs.csv", PROVENANCE, [provenance])
+
+    def judged_folder(self, run: str, what: str = "") -> Path:
+        return self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}{what}"
 
     def stressed(self, run: str, to: Path, shifts: Sequence[str], inverted: str) -> list[dict[str, str]]:
         raw = self.out / "raw" / f"Dataset{DATASET:03d}_ACDC"

@@ -1,9 +1,10 @@
 """A control of ``evidence.py``: how much of a gain is more foreground? A bias is added to a run's foreground logits.
 
-    python scripts/experiments/evidence_bias.py OUT RUN --seeds 0 1 --biases -1 1 2
+    python scripts/experiments/evidence_bias.py OUT RUN --seeds 0 1 --biases -1 0 1 2 --fold 1
 
-The rows, Dice and sizes of the held-out cases, clean and shifted as in ``evidence.py``, go to docs/evidence/values.csv
-under names like ``stock+1``; what is there already is skipped.
+The rows go to docs/evidence/values.csv under names like ``stock-bias+1``, with the commit of the run's training: Dice
+and sizes of the ACDC cases that the run has not seen, clean and under the first three shifts of ``evidence.py``. With a
+bias of 0 they are the run's own. What is there already is skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from nnunet_shapekd.across.shifts import Scene, read_image, seed_of, shifted
 
 
 def name_of(run: str, bias: float) -> str:
-    return f"{run}{bias:+g}"
+    return f"{run}-bias{bias:+g}"
 
 
 def dice_and_sizes(predicted: np.ndarray, reference: np.ndarray) -> dict[str, float | None]:
@@ -40,7 +41,10 @@ def rows(experiment: Experiment, run: str, biases: list[float]) -> Iterator[tupl
     predictor.initialize_from_trained_model_folder(str(folder.parent), (experiment.fold,), "checkpoint_final.pth")
     labels = {name: value for name, value in predictor.dataset_json["labels"].items() if name != "background"}
     raw = experiment.out / "raw" / f"Dataset{DATASET:03d}_ACDC"
-    for path in sorted((folder / "validation").glob("*.nii.gz")):
+    paths = sorted((folder / "validation").glob("*.nii.gz"))
+    if not paths:
+        raise SystemExit(f"{folder} has no validation: train {run} with evidence.py first")
+    for path in paths:
         case = path.name.removesuffix(".nii.gz")
         image = read_image(raw / "imagesTr" / f"{case}_0000.nii.gz")
         reference = read_image(raw / "labelsTr" / path.name).values[0]  # (x, y, z)

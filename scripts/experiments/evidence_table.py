@@ -1,10 +1,11 @@
-"""Tables of what ``evidence.py`` found: every run, and its difference to one of them.
+"""Tables of what ``evidence.py`` found, as docs/evidence.md has them: every run, and its difference to one of them.
 
-    python scripts/experiments/evidence_table.py stock student student-of-half --to student
+    python scripts/experiments/evidence_table.py stock ramp mean-jitter --fold 1
 
-Mean Dice (%) over structures, cases and patients, with each seed's in brackets. Differences are paired by seed and
-case; their 95 % interval is over patients, with seeds averaged within a patient, and knows nothing of other seeds.
-HD95 (mm) is over the structures that have one in all runs listed.
+Mean Dice (%) over structures, cases and patients, with each seed's in brackets; HD95 (mm; of an empty prediction it is
+the image's diagonal) clean, and the volume predicted over the true one, summed over cases and structures. Differences
+are to the first run, paired by seed and case, of the seeds that both have; after the semicolon their 95 % interval over
+patients (``bootstrap_interval``), with seeds averaged within a patient. It knows nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +22,18 @@ import numpy as np
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
 
 VALUES = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "values.csv"
+TITLES = {"none": "clean", "bias-field 3": "bias field", "ghosting 3": "ghosting", "inversion 3": "inversion of LVC"}
+TITLES |= {"inversion of MLV 3": "inversion of MLV"}
+UNKNOWN = "–"
 
 #: (case, patient, class) -> value
 Values = dict[tuple[str, str, str], float]
+#: (run, seed, shift with severity, metric) -> what was measured
+Found = dict[tuple[str, int, str, str], Values]
 
 
-def read(path: Path, fold: int) -> dict[tuple[str, int, str, str], Values]:
-    """Run, seed, shift (with severity) and metric -> what was measured."""
-    found: dict[tuple[str, int, str, str], Values] = defaultdict(dict)
+def read(path: Path, fold: int) -> Found:
+    found: Found = defaultdict(dict)
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             if int(row["fold"]) == fold:
@@ -36,7 +43,7 @@ def read(path: Path, fold: int) -> dict[tuple[str, int, str, str], Values]:
     return dict(found)
 
 
-def of_patients(values: Values, keys: list[tuple[str, str, str]], name: str | None = None) -> np.ndarray:
+def of_patients(values: Values, keys: Iterable[tuple[str, str, str]], name: str | None = None) -> np.ndarray:
     """One value a patient, sorted: the mean over a case's classes (or of one), then over the patient's cases."""
     cases: dict[tuple[str, str], list[float]] = defaultdict(list)
     for case, patient, of_class in keys:
@@ -48,72 +55,106 @@ def of_patients(values: Values, keys: list[tuple[str, str, str]], name: str | No
     return np.array([np.mean(patients[patient]) for patient in sorted(patients)])
 
 
-def cell(of_seeds: list[float], factor: float = 100, sign: str = "") -> str:
-    each = ", ".join(f"{factor * value:{sign}.1f}" for value in of_seeds)
-    return f"{factor * np.mean(of_seeds):{sign}.1f} ({each})"
-
-
-def interval(differences: np.ndarray) -> str:
+def interval(of_patients: np.ndarray) -> str:
     """Of too few patients: the patients' values."""
-    if len(differences) < MIN_PATIENTS:
-        return "patients " + ", ".join(f"{value:+.1f}" for value in differences)
-    low, high = bootstrap_interval(differences)
+    if len(of_patients) < MIN_PATIENTS:
+        return "patients " + ", ".join(f"{value:+.1f}" for value in of_patients)
+    low, high = bootstrap_interval(of_patients)
     return f"{low:+.1f} to {high:+.1f}"
+
+
+def with_each(of_seeds: np.ndarray, form: str) -> str:
+    """The mean and, of several seeds, each one's."""
+    each = f" ({', '.join(format(value, form) for value in of_seeds)})" if len(of_seeds) > 1 else ""
+    return format(of_seeds.mean(), form) + each
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was found of a run. Its answers are cells of a table; Dice is in percent."""
+
+    found: Found
+    name: str
+    seeds: list[int]
+
+    def has(self, shift: str, metric: str) -> bool:
+        return (self.name, self.seeds[0], shift, metric) in self.found
+
+    def values(self, shift: str, metric: str, seed: int) -> Values:
+        return self.found[self.name, seed, shift, metric]
+
+    def mean(self, shift: str, metric: str = "dice", factor: float = 100) -> str:
+        if not self.has(shift, metric):
+            return UNKNOWN
+        of_seeds = [self.values(shift, metric, seed) for seed in self.seeds]
+        return with_each(factor * np.array([of_patients(values, values).mean() for values in of_seeds]), ".1f")
+
+    def structures(self, shift: str) -> str:
+        if not self.has(shift, "dice"):
+            return UNKNOWN
+        of_seeds = [self.values(shift, "dice", seed) for seed in self.seeds]
+        names = dict.fromkeys(name for _, _, name in of_seeds[0])
+        means = (np.mean([of_patients(values, values, name).mean() for values in of_seeds]) for name in names)
+        return ", ".join(f"{name} {100 * mean:.1f}" for name, mean in zip(names, means, strict=True))
+
+    def volume(self, shift: str) -> str:
+        if not self.has(shift, "prediction_size"):
+            return UNKNOWN
+        predicted, true = (
+            sum(sum(self.values(shift, metric, seed).values()) for seed in self.seeds)
+            for metric in ("prediction_size", "reference_size")
+        )
+        return f"{predicted / true:.2f}"
+
+    def less(self, other: Run, shift: str, metric: str = "dice", factor: float = 100) -> str:
+        """Over the structures in which both have the metric in all seeds that both have."""
+        if not (self.has(shift, metric) and other.has(shift, metric)):
+            return UNKNOWN
+        seeds = sorted(set(self.seeds) & set(other.seeds))
+        both = [[run.values(shift, metric, seed) for seed in seeds] for run in (self, other)]
+        keys = set.intersection(*(set(values) for run in both for values in run))
+        own, others = (np.stack([of_patients(values, keys) for values in run]) for run in both)
+        differences = factor * (own - others)  # (seeds, patients)
+        return f"{with_each(differences.mean(1), '+.1f')}; {interval(differences.mean(0))}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--to", metavar="RUN", help="the run that the differences are to; by default the first")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the first is what the others are compared with")
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default all that a run has")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--values", type=Path, default=VALUES, help="by default %(default)s")
     args = parser.parse_args()
-    to = args.to or args.runs[0]
-    runs = list(dict.fromkeys([to, *args.runs]))
     found = read(args.values, args.fold)
-    seeds = sorted(set.intersection(*({seed for run, seed, *_ in found if run == one} for one in runs)))
-    if not seeds:
-        parser.error(f"no seed has all of {', '.join(runs)} in fold {args.fold} of {args.values}")
-    shifts = list(dict.fromkeys(shift for run, _, shift, _ in found if run == to))
+    runs = []
+    for name in args.runs:
+        seeds = {seed for run, seed, *_ in found if run == name} & set(args.seeds or [seed for _, seed, *_ in found])
+        if not seeds & set(runs[0].seeds if runs else seeds):
+            parser.error(f"{name} has no such seed in fold {args.fold} of {args.values}")
+        runs.append(Run(found, name, sorted(seeds)))
+    to = runs[0]
+    shifts = list(dict.fromkeys(shift for run, _, shift, _ in found if run == to.name))
+    clean, titles = shifts[0], [TITLES.get(shift, shift) for shift in shifts]
 
-    def keys(metric: str, shift: str) -> list[tuple[str, str, str]]:  # defined in all runs and seeds
-        return sorted(set.intersection(*(set(found[run, seed, shift, metric]) for run in runs for seed in seeds)))
+    def table(*head: str) -> None:
+        print(f"\n| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
 
-    classes = list(dict.fromkeys(key[2] for key in found[to, seeds[0], shifts[0], "dice"]))
-    print(f"Fold {args.fold}, seeds {', '.join(map(str, seeds))}.\n")
-    print("| run | shift | Dice | " + " | ".join(classes) + " | HD95 | predicted / true |")
-    print("|---" * (5 + len(classes)) + "|")
-    for shift in shifts:
-        dice_keys, hd95_keys = keys("dice", shift), keys("hd95", shift)
-        for run in runs:
-            dice, hd95, predicted, true = (
-                [found[run, seed, shift, metric] for seed in seeds]
-                for metric in ("dice", "hd95", "prediction_size", "reference_size")
-            )
-            row = [run, shift, cell([of_patients(values, dice_keys).mean() for values in dice])]
-            for name in classes:
-                known = any(name == of_class for *_, of_class in dice_keys)
-                means = [of_patients(values, dice_keys, name).mean() for values in dice] if known else []
-                row.append(f"{100 * np.mean(means):.1f}" if known else "–")
-            row.append(cell([of_patients(values, hd95_keys).mean() for values in hd95], 1))
-            row.append(f"{sum(sum(v.values()) for v in predicted) / sum(sum(v.values()) for v in true):.2f}")
-            print(f"| {' | '.join(row)} |")
-    for metric, title, factor in (("dice", "Dice (%)", 100), ("hd95", "HD95 (mm)", 1)):
-        print(f"\n| {title}, difference to {to} | " + " | ".join(shifts) + " |")
-        print("|---" * (1 + len(shifts)) + "|")
-        for run in runs[1:]:
-            cells = []
-            for shift in shifts:
-                of_all = keys(metric, shift)
-                differences = factor * np.stack(
-                    [
-                        of_patients(found[run, seed, shift, metric], of_all)
-                        - of_patients(found[to, seed, shift, metric], of_all)
-                        for seed in seeds
-                    ]
-                )  # (seeds, patients)
-                cells.append(f"{cell(list(differences.mean(1)), 1, '+')}; {interval(differences.mean(0))}")
-            print(f"| {run} | {' | '.join(cells)} |")
+    def row(run: Run, *cells: str) -> None:
+        print(f"| `{run.name}` | {' | '.join(cells)} |")
+
+    table("mean Dice (%)", *titles, f"HD95 (mm): {titles[0]}", "volume")
+    for run in runs:
+        row(run, *map(run.mean, shifts), run.mean(clean, "hd95", 1), run.volume(clean))
+    if runs[1:]:
+        table(f"Dice less `{to.name}`", *titles, f"HD95 (mm): {titles[0]}")
+    for run in runs[1:]:
+        row(run, *(run.less(to, shift) for shift in shifts), run.less(to, clean, "hd95", 1))
+    table("mean Dice (%), volume", *titles)
+    for run in runs:
+        row(run, *(f"{run.mean(shift).split(' (')[0]}, {run.volume(shift)}" for shift in shifts))
+    table("mean Dice (%)", *titles)
+    for run in runs:
+        row(run, *map(run.structures, shifts))
 
 
 if __name__ == "__main__":

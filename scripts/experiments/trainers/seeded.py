@@ -1,13 +1,14 @@
 """Stock, teachers, students and controls at one small budget, in pairs by seed.
 
-The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps, by default 15) say which. With
-``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all see the same patches with
-the same augmentation in the same order.
+The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps; by default 15, five_tasks.sh's) say
+which. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all but
+``nnUNetTrainerOrdinary_Seeded`` see the same patches with the same augmentation in the same order.
 """
 
 import os
 import random
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -177,7 +178,7 @@ class nnUNetTrainerShapeKDMeanJitter_Seeded(ShapeKD, nnUNetTrainerMeanJitter_See
 
 
 class _VariedClassMeans:
-    """What ``MeanJitter`` was made of: each structure's mean intensity moves in some samples.
+    """What ``MeanJitter`` was made of, kept for its rows: each structure's mean intensity moves in some samples.
 
     An image is its class mean plus texture; in a share EXPERIMENT_SHARE of the samples the mean of every foreground
     class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders
@@ -227,7 +228,9 @@ class _OfMovedSamples(LogitDistillation):
         super().__init__(trainer.settings.temperature)
         self.trainer = trainer
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: None) -> torch.Tensor:
+    def forward(
+        self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         moved = self.trainer.moved.to(student.device)
         if not moved.any():
             return student.new_zeros(())
@@ -259,15 +262,15 @@ class _RandomConvolutions:
         """(c, x, y) to the same."""
         new = image[None]
         channels = (len(image), 2, 2, 2, len(image))
-        for i, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+        for i, (c_in, c_out) in enumerate(pairwise(channels)):
             size = 1 if self._random() < 0.5 else 3
             weight = torch.randn(c_out, c_in, size, size, generator=self.image_generator)
             offset = torch.randn(1, c_out, 1, 1, generator=self.image_generator)
             new = F.conv2d(new, weight, padding=size // 2) + offset
             if i < len(channels) - 2:
                 new = F.leaky_relu(new)
-        share = self._random()
-        new = share * new[0] + (1 - share) * image
+        blend = self._random()
+        new = blend * new[0] + (1 - blend) * image
         return new * image.norm() / new.norm().clamp_min(1e-8)
 
 
