@@ -249,10 +249,11 @@ class ShapeKD(OnClassMeans):
 
     The attributes below are the settings, see :class:`~nnunet_shapekd.settings.Settings`; for one run, an environment
     variable ``SHAPEKD_<NAME>`` overrides each. The defaults, logits at temperature 1 with a weight that grows to 1
-    over the first half of the training, come from a screening on ACDC at a small budget (docs/evidence.md): they gained
-    1.8 Dice points on its 14 patients (three seeds; 95 % interval over patients 0.3 to 3.4), weight 1 from the start
-    0.1. On 15 held-out patients they gained 0.4 (-0.2 to 1.0), no more than chance gives. A higher temperature,
-    balance over classes and the feature term each cost more than 11 points, a threefold weight 4.
+    over the first half of the training, come from a screening on ACDC at a small budget (docs/evidence.md): on its 14
+    development patients they gained 1.8 Dice points (three seeds; 95 % interval over patients 0.3 to 3.4), weight 1
+    from the start 0.1; a higher temperature, balance over classes and the feature term at the paper's weight each cost
+    more than 11, a threefold weight 4 (one seed each, weight constant). On 15 held-out patients the defaults gained 0.4
+    (three seeds; -0.2 to 1.0), an interval that includes 0.
     """
 
     logit_weight: float = 1.0

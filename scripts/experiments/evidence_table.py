@@ -142,13 +142,14 @@ def main() -> None:
     def row(run: Run, *cells: str) -> None:
         print(f"| `{run.name}` | {' | '.join(cells)} |")
 
-    table("mean Dice (%)", *titles, f"HD95 (mm): {titles[0]}", "volume")
+    columns = *titles, f"HD95 (mm): {titles[0]}", "volume"
+    table("mean Dice (%)", *columns)
     for run in runs:
         row(run, *map(run.mean, shifts), run.mean(clean, "hd95", 1), run.volume(clean))
-    if runs[1:]:
-        table(f"Dice less `{to.name}`", *titles, f"HD95 (mm): {titles[0]}")
+    table("mean Dice (%), then differences to it", *columns)
+    row(to, *map(to.mean, shifts), to.mean(clean, "hd95", 1), to.volume(clean))
     for run in runs[1:]:
-        row(run, *(run.less(to, shift) for shift in shifts), run.less(to, clean, "hd95", 1))
+        row(run, *(run.less(to, shift) for shift in shifts), run.less(to, clean, "hd95", 1), run.volume(clean))
     table("mean Dice (%), volume", *titles)
     for run in runs:
         row(run, *(f"{run.mean(shift).split(' (')[0]}, {run.volume(shift)}" for shift in shifts))
