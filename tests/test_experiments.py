@@ -351,6 +351,16 @@ def test_jitter_draws_the_same_in_the_same_epoch_and_nothing_that_others_draw(mo
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0.15), (23, 0.15), (24, 0), (29, 0)])
+def test_jitter_that_fades_leaves_the_last_fifth_of_the_epochs_alone(monkeypatch, epoch, share):
+    seeded = load("experiments/trainers/seeded.py")
+    monkeypatch.setattr(seeded.nnUNetTrainer_Seeded, "on_train_epoch_start", lambda self: None)
+    trainer = object.__new__(seeded.nnUNetTrainerMeanJitterFades_Seeded)
+    trainer.device, trainer.seed, trainer.num_epochs, trainer.current_epoch = torch.device("cpu"), 0, 30, epoch
+    trainer.on_train_epoch_start()
+    assert trainer.mean_jitter_share == share
+
+
 def test_what_a_teacher_misses_invents_and_fills(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts/experiments")
     labels = torch.zeros(1, 2, 4, dtype=torch.long)

@@ -130,6 +130,7 @@ RUNS = {
     # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
     "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
     "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
+    "mean-jitter-fades": Run("nnUNetTrainerMeanJitterFades_Seeded"),
     "student-mean-jitter-ramp": ramped(student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded")),
     "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
     "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),

@@ -1,6 +1,6 @@
 """Where is a run better and worse than another? Every patient's difference, structure by structure, as a picture.
 
-    python scripts/experiments/evidence_figure.py stock student mean-jitter --fold 1 -o docs/evidence/differences.png
+    python scripts/experiments/evidence_figure.py stock ramp mean-jitter --fold 1 -o docs/evidence/differences.png
 
 The first run is what the others are compared with. A dot is a patient (cases and seeds averaged), the line its runs'
 mean, the bar the 95 % interval of evidence_table.py over patients. Images and labels of the data set are not shown:
@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from evidence_table import VALUES, of_patients, read
+from evidence_table import TITLES, VALUES, of_patients, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,23 +24,25 @@ from nnunet_shapekd.report.figures import class_styles, drawing, png, wrapped
 def draw(differences: dict[str, dict[str, dict[str, np.ndarray]]], to: str, seeds: int) -> Figure:
     """Args: run -> shift -> structure -> (patients,) differences of Dice (%) to ``to``."""
     shifts = list(next(iter(differences.values())))
+    structures = dict.fromkeys(name for of_shifts in differences.values() for of in of_shifts.values() for name in of)
+    colours = {name: colour for name, (colour, _) in class_styles(list(structures)).items()}
     with drawing():
         size = 1 + 2.4 * len(shifts), 0.8 + 1.25 * len(differences)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(differences), len(shifts), sharex="col", squeeze=False)
         for row, (run, of_shifts) in zip(grid, differences.items(), strict=True):
             for ax, of_classes in zip(row, of_shifts.values(), strict=True):
-                strips(ax, of_classes)
+                strips(ax, of_classes, colours)
             row[0].set_ylabel(wrapped(run, 16), fontweight="bold")
         for ax, shift in zip(grid[0], shifts, strict=True):
-            ax.set_title("clean" if shift == "none" else shift, pad=4)
-        figure.supxlabel(f"difference of Dice to {to} (percentage points); a dot is a patient, mean of {seeds} seeds")
+            ax.set_title(TITLES.get(shift, shift), pad=4)
+        figure.supxlabel(f"difference of Dice to {to} (percentage points); a dot is a patient; seeds: {seeds}")
     return figure
 
 
-def strips(ax: Axes, of_classes: dict[str, np.ndarray]) -> None:
-    for i, (name, (colour, _)) in enumerate(class_styles(list(of_classes)).items()):
-        x = of_classes[name]
+def strips(ax: Axes, of_classes: dict[str, np.ndarray], colours: dict[str, str]) -> None:
+    for i, (name, x) in enumerate(of_classes.items()):
+        colour = colours[name]
         height = ((np.arange(len(x)) * 0.618) % 1 - 0.5) * 0.5  # the golden ratio's multiples spread evenly
         ax.scatter(x, i + height, s=12, color=colour, edgecolor="#333333", linewidth=0.4, zorder=3)
         ax.plot([x.mean()] * 2, [i - 0.33, i + 0.33], color="black", linewidth=1.8, zorder=4)

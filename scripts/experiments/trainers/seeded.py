@@ -173,6 +173,15 @@ class nnUNetTrainerMeanJitter_Seeded(MeanJitter, nnUNetTrainer_Seeded):
         self.jitter_generator = torch.Generator(self.device).manual_seed(self.seed + self.current_epoch + 1)
 
 
+class nnUNetTrainerMeanJitterFades_Seeded(nnUNetTrainerMeanJitter_Seeded):
+    """In the last fifth of the epochs the images are as they are."""
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        if self.current_epoch >= 0.8 * self.num_epochs:
+            self.mean_jitter_share = 0.0
+
+
 class nnUNetTrainerShapeKDMeanJitter_Seeded(ShapeKD, nnUNetTrainerMeanJitter_Seeded):
     """The teacher sees the sample as it was."""
 
