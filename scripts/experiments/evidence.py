@@ -167,7 +167,7 @@ RUNS |= {
 RUNS |= {
     f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
     for name, run in RUNS.items()
-    if name in ("stock", "teacher", "ramp", "mean-jitter")
+    if name in ("stock", "teacher", "ramp", "ramp-labels", "mean-jitter")
 }
 
 
