@@ -32,9 +32,14 @@ setup(
     packages=[
         "nnunet_shapekd",
         "nnunet_shapekd.across",
+        "nnunet_shapekd.commands",
         "nnunet_shapekd.evaluation",
         "nnunet_shapekd.figure",
+        "nnunet_shapekd.files",
+        "nnunet_shapekd.method",
         "nnunet_shapekd.report",
+        "nnunet_shapekd.stress",
+        "nnunet_shapekd.training",
         "nnunet_shapekd.trainers",
         "nnunet_shapekd.dataset_conversion",
     ],
@@ -64,5 +69,5 @@ setup(
         "stress": ["torchio>=1.2,<2"],
         "dev": ["pytest>=8", "monai>=1.4", "torchio>=1.2,<2", "ruff>=0.17,<0.18", "setuptools>=77", "wheel"],
     },
-    entry_points={"console_scripts": ["shapekd = nnunet_shapekd.cli:main"]},
+    entry_points={"console_scripts": ["shapekd = nnunet_shapekd.commands.cli:main"]},
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,8 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import common
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
-from nnunet_shapekd.output import new_folder
+from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.patients import read_info
 
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 COLUMNS = ["patient", "subset", "group", "ed_frame", "es_frame", "n_frames", "height_cm", "weight_kg", "source_folder"]
@@ -62,31 +62,6 @@ def find_patients(root: Path) -> tuple[dict[int, Patient], list[str]]:
             return dict(sorted(patients.items())), problems
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
     raise ConversionError(f"{root}: no patient folders found. Accepted layouts: {LAYOUTS}. Found there: {found}")
-
-
-def read_info(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Info.cfg's `key: value` lines and what is wrong with them; no file gives no keys and no problem."""
-    if not path.exists():
-        return {}, []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [f"{path}: cannot be read ({error}); restore it from the download or remove it"]
-    pairs = [line.partition(":") for line in lines if line.strip()]
-    info = {key.strip(): value.strip() for key, colon, value in pairs if colon}
-    wrong = [f"line {key.strip()!r} is no 'key: value'" for key, colon, _ in pairs if not colon]
-    for key in ("ED", "ES", "NbFrame"):
-        if key in info and not (info[key].isdecimal() and int(info[key]) >= 1):
-            wrong.append(f"{key} is no frame number: {info[key]!r}")
-    wrong += [f"{key} is missing" for key in ("ED", "ES") if key not in info]
-    for key in ("Height", "Weight"):
-        if key in info and not re.fullmatch(r"\d+(\.\d*)?", info[key]):
-            wrong.append(f"{key} is no number: {info[key]!r}")
-    if not wrong and int(info["ED"]) == int(info["ES"]):
-        wrong.append(f"ED and ES are the same frame, {info['ED']}")
-    if not wrong and "NbFrame" in info and int(info["NbFrame"]) < max(int(info["ED"]), int(info["ES"])):
-        wrong.append(f"ED {info['ED']} or ES {info['ES']} lies beyond NbFrame {info['NbFrame']}")
-    return info, [f"{path}: {problem}; correct it or restore it from the download" for problem in wrong]
 
 
 def read_patient(patient: Patient) -> list[str]:
@@ -147,40 +122,6 @@ def _label_gaps(patients: Iterable[Patient]) -> list[str]:
     return problems
 
 
-def read_lists(paths: dict[str, str | Path | None], available: Iterable[int]) -> tuple[dict[str, list[int]], list[str]]:
-    """Patient numbers of the user's train, val and test lists (JSON, strings or integers), and problems."""
-    lists: dict[str, list[int]] = {}
-    problems: list[str] = []
-    seen: dict[int, str] = {}
-    available = set(available)
-    for role, path in paths.items():
-        if path is None:
-            continue
-        try:
-            entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            problems.append(f"--{role} {path}: cannot be read as JSON ({error})")
-            continue
-        if not isinstance(entries, list) or not entries:
-            problems.append(f'--{role} {path}: expected a list of patient numbers, like ["001", "002"]')
-            continue
-        lists[role] = []
-        for entry in entries:
-            if not re.fullmatch(r"\d+", str(entry)):
-                problems.append(f"--{role} {path}: expected a patient number, got {entry!r}")
-                continue
-            number = int(entry)
-            if number in seen:
-                where = f"in --{seen[number]}, too" if seen[number] != role else "listed twice"
-                problems.append(f"--{role} {path}: patient {entry} is {where}; list every patient once")
-            elif number not in available:
-                problems.append(f"--{role} {path}: patient {entry} is not in the download; remove it from the list")
-            else:
-                lists[role].append(number)
-            seen.setdefault(number, role)
-    return lists, problems
-
-
 def make_splits(patients: Iterable[Patient], lists: dict[str, list[int]], seed: int) -> list[dict[str, list[str]]]:
     """The content of splits_final.json: the user's one fold, or five folds by patient, stratified by pathology."""
     training = {patient.name: patient for patient in patients if patient.subset == "Tr"}
@@ -237,7 +178,7 @@ def convert_acdc(
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
 
     by_number, problems = find_patients(root)
-    lists, list_problems = read_lists({"train": train, "val": val, "test": test}, by_number)
+    lists, list_problems = common.read_lists({"train": train, "val": val, "test": test}, by_number)
     patients = list(by_number.values()) if train is None else _listed(by_number, lists)
     problems += list_problems
     for patient in patients:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.nifti import read_nifti
+from nnunet_shapekd.files.nifti import read_nifti
 
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _SPACING_TOLERANCE = 0.01

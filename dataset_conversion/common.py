@@ -21,8 +21,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion import label_maps
-from nnunet_shapekd.nifti import read_nifti
-from nnunet_shapekd.parallel import collect, default_processes, map_in_processes
+from nnunet_shapekd.files.nifti import read_nifti
+from nnunet_shapekd.files.parallel import collect, default_processes, map_in_processes
 
 # Origin and direction of a label may differ from its image's by rounding only. The spacing is held to what
 # `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
@@ -330,3 +330,37 @@ def _as_sets(splits: Any) -> list[tuple[set, set]]:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON as nnU-Net does: indented by four, keys in the given order."""
     path.write_text(json.dumps(content, indent=4) + "\n")
+
+
+def read_lists(paths: dict[str, str | Path | None], available: Iterable[int]) -> tuple[dict[str, list[int]], list[str]]:
+    """Patient numbers of the user's train, val and test lists (JSON, strings or integers), and problems."""
+    lists: dict[str, list[int]] = {}
+    problems: list[str] = []
+    seen: dict[int, str] = {}
+    available = set(available)
+    for role, path in paths.items():
+        if path is None:
+            continue
+        try:
+            entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problems.append(f"--{role} {path}: cannot be read as JSON ({error})")
+            continue
+        if not isinstance(entries, list) or not entries:
+            problems.append(f'--{role} {path}: expected a list of patient numbers, like ["001", "002"]')
+            continue
+        lists[role] = []
+        for entry in entries:
+            if not re.fullmatch(r"\d+", str(entry)):
+                problems.append(f"--{role} {path}: expected a patient number, got {entry!r}")
+                continue
+            number = int(entry)
+            if number in seen:
+                where = f"in --{seen[number]}, too" if seen[number] != role else "listed twice"
+                problems.append(f"--{role} {path}: patient {entry} is {where}; list every patient once")
+            elif number not in available:
+                problems.append(f"--{role} {path}: patient {entry} is not in the download; remove it from the list")
+            else:
+                lists[role].append(number)
+            seen.setdefault(number, role)
+    return lists, problems

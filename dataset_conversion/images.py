@@ -37,8 +37,8 @@ from nnunet_shapekd.dataset_conversion.image_cases import (
     write_case,
 )
 from nnunet_shapekd.dataset_conversion.presets import PRESETS, Preset
-from nnunet_shapekd.output import new_folder
-from nnunet_shapekd.parallel import default_processes, map_in_processes
+from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 EMPTY = ("refuse", "keep", "leave-out")
 COLUMNS = ["case", "patient", "stratum", "subset", "width", "height", "image", "masks"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.nifti import read_nifti
+from nnunet_shapekd.files.nifti import read_nifti
 
 _LARGEST = 2**16 - 1  # MyoPS, whose values are the largest in use, ends at 2221
 

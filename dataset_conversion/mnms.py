@@ -30,8 +30,8 @@ from nnunet_shapekd.dataset_conversion import acdc, common, volumes
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
 from nnunet_shapekd.dataset_conversion.label_maps import relabel, values_in
-from nnunet_shapekd.output import new_folder
-from nnunet_shapekd.parallel import map_in_processes
+from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.parallel import map_in_processes
 
 FOLDERS = ("Training/Labeled", "Validation", "Testing")
 LAYOUT = "ROOT/Training/Labeled/CODE/CODE_sa.nii.gz and CODE_sa_gt.nii.gz, Validation, Testing and a CSV"

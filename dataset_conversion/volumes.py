@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import common
-from nnunet_shapekd.dataset_conversion.acdc import read_lists
-from nnunet_shapekd.dataset_conversion.common import Case, ConversionError, Target
-from nnunet_shapekd.output import new_folder
+from nnunet_shapekd.dataset_conversion.common import Case, ConversionError, Target, read_lists
+from nnunet_shapekd.files.output import new_folder
 
 COLUMNS = ["case", "patient", "subset", "source"]
 _ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)

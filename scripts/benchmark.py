@@ -55,10 +55,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.class_mean import class_mean_image
-from nnunet_shapekd.cost import LiveBytes, PairCost, pair_cost
 from nnunet_shapekd.evaluation.tables import aligned
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.method.class_mean import class_mean_image
+from nnunet_shapekd.training.cost import LiveBytes, PairCost, pair_cost
+from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage
 
 Contenders = dict[str, Callable[[], object]]
 

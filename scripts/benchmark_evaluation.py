@@ -23,8 +23,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.evaluation.cases import find_cases, labels_by_value
-from nnunet_shapekd.evaluation.label_maps import read_label_map
 from nnunet_shapekd.evaluation.surface import border, surface_metrics
+from nnunet_shapekd.files.label_maps import read_label_map
 
 NAN = float("nan")
 ORDER = ("hd95", "hd", "assd", "nsd")

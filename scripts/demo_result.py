@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_shapekd.class_mean import class_mean_image
+from nnunet_shapekd.method.class_mean import class_mean_image
 
 CLASSES = {"1": "RV", "2": "MLV", "3": "LVC"}
 NETWORKS = {"stock nnU-Net": "nnUNetTrainer_Demo", "student (ShapeKD)": "nnUNetTrainerShapeKD_Demo"}

@@ -18,7 +18,8 @@ import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_shapekd.cli import main, trainers_folder
+from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.trainers_folder import trainers_folder
 
 ROOT = Path(__file__).parents[1]
 DATASET = "Dataset027_ACDC"
@@ -29,7 +30,8 @@ SHORT_TRAINERS = """
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage
+from nnunet_shapekd.training.student import ShapeKD
 
 
 class Short(nnUNetTrainer):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_shapekd import cli
+from nnunet_shapekd.commands import cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

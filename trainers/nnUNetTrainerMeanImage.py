@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
     nnUNetTrainer_500epochs,
 )
 
-from nnunet_shapekd.training import MeanImage
+from nnunet_shapekd.training.teacher import MeanImage
 
 
 class nnUNetTrainerMeanImage(MeanImage, nnUNetTrainer):

@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
     nnUNetTrainer_500epochs,
 )
 
-from nnunet_shapekd.training import MeanImageHalf
+from nnunet_shapekd.training.teacher import MeanImageHalf
 
 
 class nnUNetTrainerMeanImageHalf(MeanImageHalf, nnUNetTrainer):

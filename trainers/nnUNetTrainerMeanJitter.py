@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
     nnUNetTrainer_500epochs,
 )
 
-from nnunet_shapekd.mean_jitter import MeanJitter
+from nnunet_shapekd.training.moves import MeanJitter
 
 
 class nnUNetTrainerMeanJitter(MeanJitter, nnUNetTrainer):

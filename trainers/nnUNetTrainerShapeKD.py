@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
     nnUNetTrainer_500epochs,
 )
 
-from nnunet_shapekd.training import ShapeKD
+from nnunet_shapekd.training.student import ShapeKD
 
 
 class nnUNetTrainerShapeKD(ShapeKD, nnUNetTrainer):

@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
     nnUNetTrainer_500epochs,
 )
 
-from nnunet_shapekd.training import ShapeKDFeatures
+from nnunet_shapekd.training.student import ShapeKDFeatures
 
 
 class nnUNetTrainerShapeKDFeatures(ShapeKDFeatures, nnUNetTrainer):

@@ -23,16 +23,9 @@ from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all,
 from nnunet_shapekd.evaluation import compare
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.results import (
-    MEAN,
-    METRICS,
-    Evaluation,
-    mean_over_classes,
-    per_patient,
-    write_csv,
-    write_evaluation,
-)
-from nnunet_shapekd.output import check_free, new_folder
+from nnunet_shapekd.evaluation.record import MEAN, METRICS, Evaluation
+from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, write_csv, write_evaluation
+from nnunet_shapekd.files.output import check_free, new_folder
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
 

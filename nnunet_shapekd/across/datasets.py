@@ -17,8 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.evaluation.cases import Labels, cardiac_roles, labels_of_dataset, read_dataset_json
-from nnunet_shapekd.evaluation.label_maps import read_label_map
-from nnunet_shapekd.parallel import default_processes, map_in_processes
+from nnunet_shapekd.files.label_maps import read_label_map
+from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 #: label maps worth a worker process
 _PER_WORKER = 20
@@ -61,7 +61,7 @@ def find_dataset(dataset: str | Path) -> RawDataset:
     if not (folder / "dataset.json").is_file():
         if not os.environ.get("nnUNet_raw"):
             raise ValueError(f"{dataset} is no folder with a dataset.json, and nnUNet_raw, to look there, is not set")
-        from nnunet_shapekd.lookup import dataset_name
+        from nnunet_shapekd.training.lookup import dataset_name
 
         folder = Path(os.environ["nnUNet_raw"], dataset_name(str(dataset)))
     content = read_dataset_json(folder / "dataset.json")

@@ -84,9 +84,9 @@ def read_model(
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_shapekd.checkpoints import read_checkpoint, weights_sha256
-    from nnunet_shapekd.lookup import add_trainers_folder, trainer_class
-    from nnunet_shapekd.training import MeanImage
+    from nnunet_shapekd.files.checkpoints import read_checkpoint, weights_sha256
+    from nnunet_shapekd.training.lookup import add_trainers_folder, trainer_class
+    from nnunet_shapekd.training.teacher import MeanImage
 
     folder = Path(folder).resolve()
     for name in ("dataset.json", "plans.json"):

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nnunet_shapekd.evaluation.results import DISTANCES, HIGHER_IS_BETTER, MEAN
+from nnunet_shapekd.evaluation.record import DISTANCES, HIGHER_IS_BETTER, MEAN
 from nnunet_shapekd.evaluation.tables import NAMES, aligned, p_text, signed
 
 

@@ -1,1 +1,1 @@
-"""Judging segmentations: surface distances, plausibility, cardiac indices, paired comparison. Imports no torch."""
+"""Judges label maps: overlap, distances, plausibility, comparison. Imports files alone, no torch."""

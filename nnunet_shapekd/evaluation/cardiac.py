@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.results import Evaluation
+from nnunet_shapekd.evaluation.record import Evaluation
 
 #: g/ml; the density of myocardium by which echocardiography and cardiac MRI turn its volume into a mass
 MYOCARDIAL_DENSITY = 1.05

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_shapekd.files.patients import info_entries
+
 #: Names of cardiac structures in lower case: ACDC in nnU-Net's conversion, M&Ms, MSCMRseg and what people write.
 CARDIAC_NAMES = {
     "lv": ("lvc", "lv", "lv cavity", "left ventricle", "lvbp", "lv blood pool"),
@@ -252,7 +254,7 @@ def by_table(cases: Sequence[Case], table: Path, complete: bool = True) -> list[
         ValueError: if the columns are others, a case is missing in the table, or a phase is neither ED, ES nor empty.
     """
     known: dict[str, tuple[str, str]] = {}
-    for case, patient, phase in _info_entries(table) if table.is_dir() else _csv_entries(table):
+    for case, patient, phase in info_entries(table) if table.is_dir() else _csv_entries(table):
         if phase.upper() not in PHASES:
             raise ValueError(f"{table}: phase of {case}: expected ED, ES or nothing, got {phase}")
         if known.setdefault(case, (patient, phase.upper())) != (patient, phase.upper()):
@@ -286,22 +288,6 @@ def _csv_entries(table: Path) -> list[tuple[str, str, str]]:
             if (row[column] or "").isdecimal()
         ]
     raise ValueError(f"{table}: expected columns case,patient[,phase], got {', '.join(sorted(columns)) or 'none'}")
-
-
-def _info_entries(folder: Path) -> list[tuple[str, str, str]]:
-    """Case, patient and phase of every frame that ACDC's Info.cfg files name."""
-    from nnunet_shapekd.dataset_conversion.acdc import find_patients, read_info
-
-    patients, problems = find_patients(folder)
-    entries = []
-    for patient in patients.values():
-        info, wrong = read_info(patient.folder / "Info.cfg")
-        problems += wrong
-        if not wrong:
-            entries += [(f"{patient.name}_frame{int(info[k]):02d}", patient.name, k) for k in ("ED", "ES") if k in info]
-    if problems:
-        raise ValueError("\n".join(problems))
-    return entries
 
 
 def some(names: Sequence[str]) -> str:

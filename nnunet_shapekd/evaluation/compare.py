@@ -22,7 +22,8 @@ import numpy as np
 from nnunet_shapekd.evaluation.cases import some
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.names import check_names, default_names
-from nnunet_shapekd.evaluation.results import HIGHER_IS_BETTER, MEAN, METRICS, Evaluation, fill, write_csv
+from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, MEAN, METRICS, Evaluation
+from nnunet_shapekd.evaluation.results import fill, write_csv
 from nnunet_shapekd.evaluation.statistics import (
     MIN_PATIENTS,
     bootstrap_interval,
@@ -32,7 +33,7 @@ from nnunet_shapekd.evaluation.statistics import (
     wins_ties_losses,
 )
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
-from nnunet_shapekd.output import new_folder
+from nnunet_shapekd.files.output import new_folder
 
 #: what :func:`compare_folders` writes its result into
 FILE = "comparison.json"

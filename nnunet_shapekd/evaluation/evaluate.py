@@ -23,10 +23,10 @@ from nnunet_shapekd.evaluation.cases import (
     with_patients,
 )
 from nnunet_shapekd.evaluation.judge import judge
-from nnunet_shapekd.evaluation.label_maps import differences, read_label_map
 from nnunet_shapekd.evaluation.names import default_names
-from nnunet_shapekd.evaluation.results import Evaluation
-from nnunet_shapekd.parallel import default_processes, map_in_processes
+from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.files.label_maps import differences, read_label_map
+from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 # What starting a worker costs, about.
 _WORKER_START_S = 1.0

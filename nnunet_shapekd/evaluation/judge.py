@@ -15,9 +15,9 @@ import numpy as np
 
 from nnunet_shapekd.evaluation import plausibility
 from nnunet_shapekd.evaluation.cases import Labels
-from nnunet_shapekd.evaluation.label_maps import LabelMap
-from nnunet_shapekd.evaluation.results import DISTANCES, RINGS
+from nnunet_shapekd.evaluation.record import DISTANCES, RINGS
 from nnunet_shapekd.evaluation.surface import surface_metrics
+from nnunet_shapekd.files.label_maps import LabelMap
 
 
 def judge(

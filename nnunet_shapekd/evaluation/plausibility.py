@@ -43,6 +43,11 @@ def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
     return int(np.argmax(spacing)) if len(shape) == 3 else None
 
 
+def cut_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
+    """The axis across which a picture of a volume is cut: one of a single voxel, else :func:`slice_axis`."""
+    return shape.index(1) if 1 in shape else slice_axis(shape, spacing)
+
+
 def open_rings(cavity: np.ndarray, myocardium: np.ndarray, axis: int | None) -> tuple[int, int]:
     """In how many slices the myocardium does not enclose the left ventricle's cavity.
 

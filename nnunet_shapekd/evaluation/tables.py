@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nnunet_shapekd.evaluation.results import DISTANCES, HIGHER_IS_BETTER, METRICS, Evaluation, summarise
+from nnunet_shapekd.evaluation.record import DISTANCES, HIGHER_IS_BETTER, METRICS, Evaluation
+from nnunet_shapekd.evaluation.results import summarise
 
 NAMES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "hd": "HD", "assd": "ASSD"}
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_shapekd.evaluation.results import MEAN, Evaluation
+from nnunet_shapekd.evaluation.record import MEAN, Evaluation
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 from nnunet_shapekd.evaluation.tables import p_text, signed
 

@@ -1,1 +1,1 @@
-"""``shapekd figure``: the method made visible on one slice, after the paper's figure 3 (arXiv 2409.17503)."""
+"""One slice as baseline, teacher and student see it (the paper's figure 3). Imports training, files, drawing."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from nnunet_shapekd.figure.networks import Networks
-from nnunet_shapekd.nifti import read_nifti
+from nnunet_shapekd.files.nifti import read_nifti
 
 
 @dataclass(frozen=True)

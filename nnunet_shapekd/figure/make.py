@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from matplotlib.colors import to_rgb
 
-from nnunet_shapekd.class_mean import VoxelClasses
+from nnunet_shapekd.drawing import class_styles
 from nnunet_shapekd.figure.case import Sight, is_natural, see
 from nnunet_shapekd.figure.energy import feature_energy, padded
 from nnunet_shapekd.figure.networks import Networks, find_networks
 from nnunet_shapekd.figure.panels import Panel, draw
-from nnunet_shapekd.lookup import dataset_name
-from nnunet_shapekd.report.figures import class_styles
+from nnunet_shapekd.method.class_mean import VoxelClasses
+from nnunet_shapekd.training.lookup import dataset_name
 
 _IGNORED = ("#808080", "solid")
 

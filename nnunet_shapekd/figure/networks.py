@@ -13,11 +13,17 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_shapekd.checkpoints import read_checkpoint, weights_sha256
-from nnunet_shapekd.lookup import add_trainers_folder, trainer_class
-from nnunet_shapekd.settings import read_settings
-from nnunet_shapekd.teacher import find_teacher, fingerprint, read_teacher_checkpoint, teacher_checkpoint_path
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.files.checkpoints import read_checkpoint, weights_sha256
+from nnunet_shapekd.training.find_teacher import (
+    find_teacher,
+    fingerprint,
+    read_teacher_checkpoint,
+    teacher_checkpoint_path,
+)
+from nnunet_shapekd.training.lookup import add_trainers_folder, trainer_class
+from nnunet_shapekd.training.settings import read_settings
+from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_shapekd.report.figures import drawing
+from nnunet_shapekd.drawing import drawing
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunet_shapekd.drawing import class_styles, drawing, wrapped
 from nnunet_shapekd.evaluation import plausibility
-from nnunet_shapekd.evaluation.label_maps import read_label_map
-from nnunet_shapekd.report.figures import class_styles, drawing, wrapped
+from nnunet_shapekd.files.label_maps import read_label_map
 
 if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.results import Evaluation
+    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: least room around the structures, as a part of their larger extent
 MARGIN = 0.2
@@ -70,12 +70,6 @@ def read_image(path: Path) -> np.ndarray:
     return array[np.newaxis] if array.ndim == (3 if colour and array.shape[-1] == 3 else 2) else array
 
 
-def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
-    """The axis to cut across: one of a single voxel, else the evaluation's."""
-    flat = [axis for axis in range(3) if shape[axis] == 1]
-    return flat[0] if flat else plausibility.slice_axis(shape, spacing)
-
-
 @dataclass(frozen=True)
 class Case:
     """One case's arrays, cut across ``axis``; masks are (classes, d, h, w), the first axis as ``classes``."""
@@ -90,7 +84,7 @@ class Case:
 
     @property
     def axis(self) -> int:
-        return slice_axis(self.reference.shape[1:], self.spacing)
+        return plausibility.cut_axis(self.reference.shape[1:], self.spacing)
 
     @property
     def aspect(self) -> float:

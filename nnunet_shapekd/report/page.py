@@ -13,13 +13,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from nnunet_shapekd import __version__
+from nnunet_shapekd import __version__, drawing
 from nnunet_shapekd.evaluation.compare import COLUMNS, FILE, differences
-from nnunet_shapekd.evaluation.results import Evaluation, describe, mean_over_classes, read_evaluation
+from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.evaluation.results import describe, mean_over_classes, read_evaluation
 from nnunet_shapekd.evaluation.tables import NAMES
 from nnunet_shapekd.evaluation.verdict import is_teacher
-from nnunet_shapekd.output import new_folder
-from nnunet_shapekd.report import figures, pictures, tables
+from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.report import pictures, tables
 from nnunet_shapekd.report.runs import Run, provenance_table, read_run
 
 
@@ -236,7 +237,7 @@ def _versions() -> str:
 
 def _breakable(name: str) -> Markup:
     """``name``, escaped, which may break where its words end."""
-    return Markup("<wbr>").join(figures.words(name))
+    return Markup("<wbr>").join(drawing.words(name))
 
 
 def _render(content: Mapping[str, Any]) -> str:

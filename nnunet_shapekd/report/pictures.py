@@ -10,11 +10,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nnunet_shapekd import drawing
 from nnunet_shapekd.evaluation import cardiac
-from nnunet_shapekd.evaluation.results import HIGHER_IS_BETTER, Evaluation, describe, mean_over_classes
+from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, Evaluation
+from nnunet_shapekd.evaluation.results import describe, mean_over_classes
 from nnunet_shapekd.report import figures, overlays, tables
-from nnunet_shapekd.report.curves import training_curves
 from nnunet_shapekd.report.runs import Run
+from nnunet_shapekd.training.curves import training_curves
 
 #: metrics whose distributions are drawn
 DRAWN = ("dice", "hd95", "nsd", "assd")
@@ -38,9 +40,9 @@ class Picture:
 
 
 def _picture(file: str, figure: Figure, alt: str, caption: str) -> Picture:
-    data = figures.png(figure)
+    data = drawing.png(figure)
     pixels = int.from_bytes(data[16:20], "big")  # PNG's header
-    return Picture(file, alt, caption, data, round(pixels * 96 / figures.DPI))
+    return Picture(file, alt, caption, data, round(pixels * 96 / drawing.DPI))
 
 
 def distributions(evaluations: Sequence[Evaluation], chosen_by: str) -> list[Picture]:
@@ -51,7 +53,7 @@ def distributions(evaluations: Sequence[Evaluation], chosen_by: str) -> list[Pic
         name: {model: {case for case, which in of[name].items() if which} for model, of in empty.items()}
         for name in evaluations[0].classes
     }
-    styles = figures.class_styles(list(evaluations[0].classes))
+    styles = drawing.class_styles(list(evaluations[0].classes))
     for metric in DRAWN:
         of_model = {e.name: tables.per_class(e, metric) for e in evaluations}
         drawn = _worst_classes(of_model[chosen_by], metric)

@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_shapekd.report.tables import Cell, Table, text
 
 if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.results import Evaluation
+    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: the first that is there speaks for the run
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -71,8 +71,8 @@ def read_run(evaluation: Evaluation, folder: Path | None = None) -> Run:
     if path is None:
         return Run(remark=f"Not known: give --run {evaluation.name}=FOLD_FOLDER.")
     # torch takes seconds to import, and is needed here only
-    from nnunet_shapekd.checkpoints import read_checkpoint
-    from nnunet_shapekd.info import provenance_of
+    from nnunet_shapekd.files.checkpoints import read_checkpoint
+    from nnunet_shapekd.files.provenance import provenance_of
 
     try:
         provenance = provenance_of(path)
@@ -116,7 +116,7 @@ def provenance_table(evaluation: Evaluation, run: Run) -> Table:
 
 
 def _label(name: str) -> str:
-    from nnunet_shapekd.info import label  # imports torch, as whoever has a provenance has done already
+    from nnunet_shapekd.files.provenance import label  # imports torch, as whoever has a provenance has done already
 
     return {"role": "role in the distillation", "file": "checkpoint"}.get(name, label(name))
 

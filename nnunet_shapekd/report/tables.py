@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from nnunet_shapekd.evaluation.results import HIGHER_IS_BETTER, MEAN, METRICS, describe, mean_over_classes
+from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, MEAN, METRICS
+from nnunet_shapekd.evaluation.results import describe, mean_over_classes
 from nnunet_shapekd.evaluation.tables import NAMES
 
 if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.results import Evaluation
+    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: fractions in files, percent for people
 PERCENT = ("dice", "iou", "nsd")

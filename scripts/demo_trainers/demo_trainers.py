@@ -6,7 +6,8 @@ Also an example of how to put the method on a trainer of one's own: two mixins, 
 import torch
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage
 
 
 class nnUNetTrainer_Demo(nnUNetTrainerNoMirroring):

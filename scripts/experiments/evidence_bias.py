@@ -19,7 +19,7 @@ import torch
 from evidence import DATASET, EVIDENCE, INVERTED, PROVENANCE, RUNS, SEVERITY, SHIFTED, VALUES, Experiment, device, put
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_shapekd.across.shifts import Scene, read_image, seed_of, shifted
+from nnunet_shapekd.stress.shifts import Scene, read_image, seed_of, shifted
 
 
 def name_of(run: str, bias: float) -> str:

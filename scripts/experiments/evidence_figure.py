@@ -17,8 +17,8 @@ from evidence_table import TITLES, VALUES, of_patients, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnunet_shapekd.drawing import class_styles, drawing, png, wrapped
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
-from nnunet_shapekd.report.figures import class_styles, drawing, png, wrapped
 
 
 def draw(differences: dict[str, dict[str, dict[str, np.ndarray]]], to: str, seeds: int) -> Figure:

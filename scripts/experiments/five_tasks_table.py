@@ -13,14 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_shapekd.evaluation.results import (
-    Evaluation,
-    mean_over_classes,
-    per_patient,
-    read_evaluation,
-    shared,
-    write_csv,
-)
+from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, read_evaluation, shared, write_csv
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
 
 MODELS = ("stock", "student")

@@ -17,9 +17,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
-from nnunet_shapekd.distillation import LogitDistillation
-from nnunet_shapekd.mean_jitter import MeanJitter
-from nnunet_shapekd.training import MeanImage, ShapeKD
+from nnunet_shapekd.method.distillation import LogitDistillation
+from nnunet_shapekd.training.moves import MeanJitter
+from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage
 
 
 def _seed_all(number: int) -> None:

@@ -1,0 +1,169 @@
+"""``shapekd doctor``: is everything in place? Each failing line says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from nnunet_shapekd.trainers_folder import export_line, trainers_folder
+
+#: a case of ACDC names its patient and its frame; any other case is a patient of its own
+_PATIENT = re.compile(r"(.+)_frame\d+")
+
+
+class Finding(NamedTuple):
+    """One line of the report: ``remedy`` is what to do where ``ok`` is False."""
+
+    ok: bool
+    text: str
+    remedy: str = ""
+
+
+def examine(dataset: str | None = None, fold: str | None = None) -> int:
+    """Print the findings; returns 1 if one of them fails, else 0.
+
+    Args:
+        dataset: nnU-Net dataset id or name, for teachers and folds.
+        fold: a fold number or "all" that must have a teacher.
+    """
+    if fold is not None and dataset is None:
+        raise ValueError("-f needs a dataset: shapekd doctor -d 27 -f 0")
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise ValueError(f"fold must be a number or 'all'; got {fold!r}")
+    findings = [*_installation(), *_environment()]
+    if dataset is not None:
+        findings += _dataset(dataset, fold)
+    for ok, text, remedy in findings:
+        print(f"{'ok  ' if ok else 'FAIL'}  {text}")
+        if remedy:
+            print(f"      -> {remedy}")
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _installation() -> Iterator[Finding]:
+    import nnunetv2
+
+    found = version("nnunetv2")
+    ok = (2, 8) <= tuple(int(n) for n in found.split(".")[:2]) < (3, 0)
+    yield Finding(ok, f"nnunetv2 {found} in {nnunetv2.__path__[0]}", "" if ok else 'pip install "nnunetv2>=2.8,<3"')
+    if "nnUNet_extTrainer" not in os.environ:
+        yield Finding(False, "nnUNet_extTrainer is not set", _export())
+        return
+
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    for name in ("nnUNetTrainerMeanImage", "nnUNetTrainerShapeKD"):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            try:
+                recursive_find_trainer_class_by_name(name)
+            except Exception as error:  # a broken file in any of the user's trainer folders ends nnU-Net's look-up
+                yield Finding(
+                    False,
+                    f"nnU-Net does not find {name}: {error}",
+                    f"nnUNet_extTrainer={os.environ['nnUNet_extTrainer']!r} must hold this package's folder, and none "
+                    f"with broken trainers: {_export()}",
+                )
+                continue
+        where = re.findall(r"Using trainer '\w+' from: (.+)", said.getvalue())
+        folder = where[-1] if where else "nnunetv2 itself"
+        ok = bool(where) and Path(folder).resolve() == Path(trainers_folder()).resolve()
+        yield Finding(
+            ok,
+            f"nnU-Net finds {name} in {folder}",
+            "" if ok else f"this package's is in {trainers_folder()}: remove the other folder from nnUNet_extTrainer",
+        )
+
+
+def _export() -> str:
+    return export_line("powershell" if os.name == "nt" else "bash", os.environ.get("nnUNet_extTrainer"))
+
+
+def _environment() -> Iterator[Finding]:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        value = os.environ.get(name)
+        if value is None:
+            yield Finding(False, f"{name} is not set", f"export {name}=/path/to/{name}")
+        elif not Path(value).is_dir():
+            yield Finding(False, f"{name}={value} is no folder", f"make that folder, or set {name} to an existing one")
+        else:
+            yield Finding(True, f"{name}={value}")
+
+
+def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
+    if any(name not in os.environ for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")):
+        return
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+    try:
+        name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdecimal() else dataset)
+    except (RuntimeError, ValueError) as error:  # none or several of that id; no id at all
+        yield Finding(False, f"dataset {dataset}: {error}", "give the id of a dataset that is in those folders once")
+        return
+    folders = [Path(os.environ[variable], name) for variable in ("nnUNet_raw", "nnUNet_preprocessed")]
+    if not re.fullmatch(r"Dataset\d{3}_.+", name) or not any(folder.is_dir() for folder in folders):
+        yield Finding(False, f"dataset {dataset} is not in nnUNet_raw or nnUNet_preprocessed", "convert it first")
+        return
+    yield from _splits(name)
+    yield from _teachers(name, fold)
+
+
+def _splits(name: str) -> Iterator[Finding]:
+    preprocessed = Path(os.environ["nnUNet_preprocessed"], name, "splits_final.json")
+    raw = Path(os.environ["nnUNet_raw"], name, "splits_final.json")
+    path = preprocessed if preprocessed.is_file() else raw
+    if not path.is_file():
+        yield Finding(
+            False,
+            f"{name} has no splits_final.json: nnU-Net will make five folds by case, not by patient",
+            f"write one into {preprocessed.parent}, or convert the dataset with shapekd convert",
+        )
+        return
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        torn = sorted({p for split in splits for p in _patients(split["train"]) & _patients(split["val"])})
+    except (ValueError, TypeError, KeyError) as error:
+        splits = []
+        yield Finding(False, f"{path} is no list of folds with train and val cases ({error})", "make it anew")
+    if not splits:
+        return
+    text = f"{path}: {len(splits)} fold(s)"
+    if torn:
+        yield Finding(
+            False,
+            f"{text}; {len(torn)} patient(s) on both sides, like {torn[0]}",
+            "make folds by patient: what is measured on these overestimates the network",
+        )
+    else:
+        yield Finding(True, f"{text}, no patient in training and validation of one fold (patient = name before _frame)")
+    yield Finding(
+        True,
+        f"train folds 0 to {len(splits) - 1} only: for a higher number stock nnU-Net makes a random split by case, "
+        "which tears patients apart (this package's trainers refuse it)",
+    )
+
+
+def _patients(cases: list[str]) -> set[str]:
+    return {match[1] if (match := _PATIENT.fullmatch(case)) else case for case in cases}
+
+
+def _teachers(name: str, fold: str | None) -> Iterator[Finding]:
+    from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
+
+    results = Path(os.environ["nnUNet_results"], name)
+    found = sorted(results.glob(f"*MeanImage*__*__*/fold_{'*' if fold is None else fold}/checkpoint_final.pth"))
+    for path in found:
+        trainer, rest = path.parent.parent.name.split("__", 1)
+        plans, configuration = rest.rsplit("__", 1)
+        yield Finding(True, f"teacher {trainer}, plans {plans}, {configuration}, {path.parent.name}")
+    if not found:
+        which = "no fold has" if fold is None else f"fold {fold} does not have"
+        command = f"nnUNetv2_train {convert_dataset_name_to_id(name)} 2d {fold or 0} -tr nnUNetTrainerMeanImage"
+        # a dataset without any teacher yet is no fault, unless one was asked for
+        yield Finding(fold is None, f"{name}: {which} a finished teacher", f"train one, for example: {command}")

@@ -1,0 +1,212 @@
+"""The distillation terms, one module each, and the loss that adds them to nnU-Net's own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from torch import nn
+
+from nnunet_shapekd.method.class_mean import VoxelClasses, sum_per_label
+
+
+class LogitDistillation(nn.Module):
+    r"""Kullback-Leibler divergence of the student's from the teacher's temperature-softened probabilities.
+
+    .. math:: L_{KD} = T^2 \sum_x w_x \sum_k p_k(x) \, (\log p_k(x) - \log q_k(x)),
+              \quad p = softmax(teacher / T), \quad q = softmax(student / T)
+
+    with voxel weights w that sum to 1, by default equal. Overlapping regions are no distribution over classes: each is
+    a Bernoulli variable of its own, p and q are sigmoids, and the divergence is the mean over the regions of
+    :math:`p \log(p / q) + (1 - p) \log((1 - p) / (1 - q))`.
+
+    The factor T² keeps the gradient's size independent of T (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2). The
+    paper of this method (arXiv 2409.17503) reports its gains with :class:`FeatureDistillation` instead; logits are
+    this package's default because they ask nothing of the two networks' widths.
+
+    Args:
+        temperature: T > 0; 1 compares the probabilities as they are.
+        regions: whether the logits are those of overlapping regions.
+    """
+
+    def __init__(self, temperature: float = 1.0, regions: bool = False) -> None:
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number above 0; got {temperature}")
+        self.temperature = temperature
+        self.regions = regions
+
+    def forward(
+        self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare two sets of logits.
+
+        Args:
+            student: ``(b, k, x, y[, z])`` logits of any floating dtype; computed in float32 (a half precision
+                softmax is too coarse).
+            teacher: the same shape; no gradient flows into it.
+            voxel_weights: ``(b, 1, x, y[, z])`` float, see :func:`voxel_weights`; ``None`` for equal weights.
+
+        Returns:
+            Scalar, float32; 0 where no voxel has weight.
+        """
+        _refuse_different_shapes(student, teacher)
+        student, teacher = student.float() / self.temperature, teacher.detach().float() / self.temperature
+        if self.regions:
+            inside = _divergence(F.logsigmoid(student), F.logsigmoid(teacher))
+            outside = _divergence(F.logsigmoid(-student), F.logsigmoid(-teacher))
+            divergence = (inside + outside).mean(1, keepdim=True)  # (b, 1, x, y[, z])
+        else:
+            divergence = _divergence(F.log_softmax(student, 1), F.log_softmax(teacher, 1)).sum(1, keepdim=True)
+        return self.temperature**2 * _weighted_mean(divergence, voxel_weights)
+
+
+class FeatureDistillation(nn.Module):
+    r"""Mean squared error between the last decoder stages' features, the term of the paper's own code.
+
+    .. math:: L_{KD} = \sum_x w_x \frac{1}{C} \sum_c (s_c(x) - t_c(x))^2
+
+    with voxel weights w that sum to 1, by default equal: then it is ``nn.MSELoss``, as the code published with the
+    paper (arXiv 2409.17503) has it, there with weight 2.0. What differs here is around it: nnU-Net's stages end in
+    instance norm and leaky ReLU where that code has batch norm and ReLU, and ignored voxels do not count.
+    """
+
+    def forward(
+        self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare two feature maps.
+
+        Args:
+            student: ``(b, c, x, y[, z])``, any floating dtype; computed in float32.
+            teacher: the same shape; no gradient flows into it.
+            voxel_weights: ``(b, 1, x, y[, z])`` float, see :func:`voxel_weights`; ``None`` for equal weights.
+
+        Returns:
+            Scalar, float32; 0 where no voxel has weight.
+        """
+        _refuse_different_shapes(student, teacher)
+        student, teacher = student.float(), teacher.detach().float()
+        if voxel_weights is None:  # torch's own, which keeps less for the backward pass
+            return F.mse_loss(student, teacher)
+        error = (student - teacher).square().mean(1, keepdim=True)  # (b, 1, x, y[, z])
+        return _weighted_mean(error, voxel_weights)
+
+
+def voxel_weights(classes: VoxelClasses, target: torch.Tensor, balanced: bool) -> torch.Tensor | None:
+    """How much each voxel of a batch counts in a distillation term.
+
+    Args:
+        classes: of the dataset.
+        target: as nnU-Net's data loaders deliver it, ``(b, 1 or R[+1], x, y[, z])``.
+        balanced: give every class that is present the same share, however few voxels it has.
+
+    Returns:
+        ``(b, 1, x, y[, z])`` float32 that sum to 1 (to 0 where all is ignored); ``None`` if all are equal.
+    """
+    valid = classes.valid(target)
+    if not balanced:
+        return None if valid is None else valid / valid.sum().clamp_min(1)
+    of_voxel = classes.of_target(target)
+    counted = torch.ones_like(of_voxel, dtype=torch.float32) if valid is None else valid.float()
+    # over the whole batch: a structure that few samples show is then not weighted up in each of them
+    rows = (1, 1, -1, of_voxel.shape[-1])
+    voxels = sum_per_label(counted.reshape(rows), of_voxel.reshape(rows), classes.number)[0, 0]  # (classes,)
+    present = (voxels > 0).sum().clamp_min(1)
+    return counted * (1 / (voxels.clamp_min(1) * present))[of_voxel]
+
+
+class DistilledLoss(nn.Module):
+    """nnU-Net's segmentation loss plus the weighted distillation terms.
+
+    It goes *around* nnU-Net's loss. The logits are compared at every deep-supervision scale, with the scale weights of
+    nnU-Net's own loss, so that a scale without weight costs nothing; the features at the last decoder stage.
+
+    Before each training step the trainer hands in what the teacher said, ``forward`` uses it once. With nothing handed
+    in, the loss is the segmentation loss alone, so that validation losses compare with those of stock nnU-Net.
+
+    Args:
+        segmentation: nnU-Net's loss, as ``nnUNetTrainer._build_loss`` returns it.
+        classes: of the dataset.
+        logit_weight: factor of :class:`LogitDistillation`, at least 0.
+        feature_weight: factor of :class:`FeatureDistillation`, at least 0.
+        temperature: of :class:`LogitDistillation`, above 0.
+        balanced: see :func:`voxel_weights`.
+    """
+
+    def __init__(
+        self,
+        segmentation: nn.Module,
+        classes: VoxelClasses,
+        logit_weight: float = 1.0,
+        feature_weight: float = 0.0,
+        temperature: float = 1.0,
+        balanced: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, weight in (("logit_weight", logit_weight), ("feature_weight", feature_weight)):
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"{name} must be a finite number of at least 0; got {weight}")
+        self.segmentation = segmentation
+        self.classes = classes
+        self.logit_weight = logit_weight
+        self.feature_weight = feature_weight
+        self.logits = LogitDistillation(temperature, classes.has_regions)
+        self.features = FeatureDistillation()
+        self.balanced = balanced
+        self.scale_weights = segmentation.weight_factors if isinstance(segmentation, DeepSupervisionWrapper) else (1.0,)
+        #: factor of all distillation, 0 to 1, which grows over the first epochs where a ramp is asked for
+        self.ramp = 1.0
+        #: handed in by the trainer before a training step, consumed by ``forward``
+        self.teacher_logits: torch.Tensor | list[torch.Tensor] | None = None
+        #: "teacher" and "student": features of the last decoder stage, recorded by hooks, consumed by ``forward``
+        self.recorded_features: dict[str, torch.Tensor] = {}
+        #: the two parts of the last training loss, scalars without gradient; their sum is the loss
+        self.last_parts: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def forward(
+        self, output: torch.Tensor | list[torch.Tensor], target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Args: student logits ``(b, k, x, y[, z])`` and targets ``(b, 1 or R[+1], x, y[, z])``, or lists of both,
+        finest first. Returns: scalar."""
+        loss = self.segmentation(output, target)
+        teacher_logits, self.teacher_logits = self.teacher_logits, None
+        features = self.recorded_features.pop("student", None), self.recorded_features.pop("teacher", None)
+        if teacher_logits is None:
+            return loss
+        targets = _as_list(target)
+        at_finest = voxel_weights(self.classes, targets[0], self.balanced)  # for both terms
+        distillation = loss.new_zeros(())
+        if self.logit_weight:
+            for scale_weight, student, teacher, labels in zip(
+                self.scale_weights, _as_list(output), _as_list(teacher_logits), targets, strict=True
+            ):
+                if scale_weight:
+                    finest = labels is targets[0]
+                    weights = at_finest if finest else voxel_weights(self.classes, labels, self.balanced)
+                    term = self.logits(student, teacher, weights)
+                    distillation = distillation + self.logit_weight * scale_weight * term
+        if self.feature_weight:
+            distillation = distillation + self.feature_weight * self.features(*features, at_finest)
+        distillation = self.ramp * distillation
+        self.last_parts = loss.detach(), distillation.detach()
+        return loss + distillation
+
+
+def _refuse_different_shapes(student: torch.Tensor, teacher: torch.Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            "student and teacher must have outputs of the same shape, (b, channels, x, y[, z]); "
+            f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+        )
+
+
+def _divergence(log_q: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True)
+
+
+def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return values.mean() if weights is None else torch.where(weights > 0, values * weights, 0.0).sum()
+
+
+def _as_list(x: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor] | tuple[torch.Tensor, ...]:
+    return x if isinstance(x, (list, tuple)) else [x]

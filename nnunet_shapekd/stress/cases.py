@@ -1,0 +1,209 @@
+"""The cases ``shapekd stress`` judges: never known training cases unasked, and read whole before any is predicted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_shapekd.across.datasets import check_references, match_classes
+from nnunet_shapekd.across.model import Model
+from nnunet_shapekd.across.predict import find_images
+from nnunet_shapekd.across.tasks import cases_to_judge, held_out
+from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
+from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map
+from nnunet_shapekd.files.parallel import default_processes, map_in_processes
+from nnunet_shapekd.stress.shifts import ImageFile, as_volume, is_picture, read_image
+
+#: cases to read, or to shift, that are worth a process, which loads torch
+_PER_WORKER = 60
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case: its image files and its reference."""
+
+    case: str
+    images: tuple[Path, ...]
+    reference: Path
+
+
+def find_subjects(
+    images: Path, labels: Path, models: Sequence[Model], all_cases: bool
+) -> tuple[list[Subject], dict[str, tuple[str, ...]], list[str], list[str]]:
+    """The cases in a folder that may be judged.
+
+    Where it is the models' own imagesTr, by its place, or holds a case that is called like one of their dataset's, only
+    their validation cases are, as in ``shapekd cross``: each predicted by the fold that did not train on it.
+
+    Args:
+        images: folder of CASE_0000 and so on.
+        labels: folder of the references.
+        models: trained on the same dataset; the last says which folds there are.
+        all_cases: judge training cases, too.
+
+    Returns:
+        The cases; case -> folds that predict it; what a reader must know; and what is wrong: image files without
+        reference, or of another number than the models have channels.
+
+    Raises:
+        FileNotFoundError: if a folder is missing, or has no images.
+        ValueError: if it is the models' own and no validation case is known, or none is there.
+    """
+    if not labels.is_dir():
+        raise FileNotFoundError(f"{labels}: no such folder")
+    model, remarks, place = models[-1], [], images.resolve()
+    found = find_images(images, model.file_ending)
+    known, recognised = _known_cases(models)
+    own = (place.parent.name, place.name) == (model.dataset, "imagesTr") or bool(found.keys() & known)
+    if not own and not recognised:
+        remarks.append(
+            "Training cases could not be recognised: neither the checkpoints nor nnU-Net's folders name those of "
+            f"{model.dataset}; none must be among the images"
+        )
+    chosen, folds = cases_to_judge(models, own and not all_cases, "Tr", list(found), [], remarks)
+    chosen = [case for case in chosen if case in found]
+    if not chosen:
+        raise ValueError(
+            f"{images}: holds training cases of the models, by their names, and none of their validation cases; "
+            "--all-cases judges them all the same"
+        )
+    if left := len(found) - len(chosen):
+        remarks.append(
+            f"Judged are the {len(chosen)} validation cases among the {len(found)} in {images}; the models may have "
+            f"been trained on the other {left}, by their names (--all-cases judges them, too)"
+        )
+    subjects = [Subject(case, tuple(found[case]), labels / f"{case}{model.file_ending}") for case in chosen]
+    expected = 1 if model.natural_images else len(model.channels)
+    problems = [
+        f"{images}: {one.case} has {len(one.images)} files, the model {expected} channels"
+        for one in subjects
+        if len(one.images) not in (expected, len(model.channels))
+    ]
+    problems += [f"{one.reference}: is missing" for one in subjects if not one.reference.is_file()]
+    return subjects, {case: folds[case] for case in chosen}, remarks, problems
+
+
+def _known_cases(models: Sequence[Model]) -> tuple[set[str], bool]:
+    """Cases of the models' dataset, of all folds, and whether training cases are among them.
+
+    By the checkpoints' records; a model without them, as of stock trainers, by what nnU-Net's folders hold now.
+    """
+    training, validation = set(), set()
+    for model in models:
+        recorded = [model.training_cases[fold] for fold in model.folds]
+        training.update(*(cases or () for cases in recorded))
+        if not all(recorded):
+            training |= _cases_in_folders(model)
+        for fold in model.folds:
+            with suppress(ValueError):
+                validation |= set(held_out(model, fold)[0])
+    return training | validation, bool(training)
+
+
+def _cases_in_folders(model: Model) -> set[str]:
+    """A dataset's training cases, of all folds, by nnU-Net's folders."""
+    raw, preprocessed = (Path(os.environ.get(f"nnUNet_{of}", ""), model.dataset) for of in ("raw", "preprocessed"))
+    known: set[str] = set()
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        for split in json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8")):
+            known |= {*split["train"], *split["val"]}
+    for folder in (raw / "labelsTr", preprocessed / "gt_segmentations"):
+        files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        known |= {name.removesuffix(model.file_ending) for name in files if name.endswith(model.file_ending)}
+    return known
+
+
+def normalisations(model: Model) -> list[str]:
+    """Names of the normalisation of each channel."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_shapekd.files.checkpoints import read_checkpoint
+
+    init_args = read_checkpoint(model.folder / f"fold_{model.folds[0]}" / model.checkpoint)["init_args"]
+    plans = PlansManager(read_dataset_json(model.folder / "plans.json"))
+    return list(plans.get_configuration(init_args["configuration"]).normalization_schemes)
+
+
+def drawn(
+    subjects: Sequence[Subject],
+    labels: Path,
+    cases: int | None,
+    seed: int,
+    patients: str | Path | None,
+    pattern: str | None,
+) -> list[Subject]:
+    """The cases of patients drawn by the seed, until there are so many; all if none are to be drawn."""
+    known = [Case(one.case, one.reference, one.reference, one.case) for one in subjects]
+    whose = {case.name: case.patient for case in with_patients(known, labels, patients, pattern)}
+    names, chosen = sorted(set(whose.values())), set()
+    for i in np.random.default_rng(seed).permutation(len(names)):
+        if cases is None or sum(patient in chosen for patient in whose.values()) < cases:
+            chosen.add(names[i])
+    return [one for one in subjects if whose[one.case] in chosen]
+
+
+def unreadable(
+    subjects: Sequence[Subject], labels: Path, model: Model, not_judged: Sequence[str], processes: int | None
+) -> list[str]:
+    """What is wrong with the files: read before any is predicted, which takes long."""
+    beside = labels.resolve().parent / "dataset.json"
+    theirs = read_dataset_json(beside) if beside.is_file() else model.dataset_json
+    try:
+        matching = match_classes(model.dataset_json, theirs, not_judged)
+    except ValueError as error:
+        return [f"{beside}: {error}"]
+    if not matching.is_identity:
+        return [f"{beside}: other label values than the model's ({matching}); give references in the model's values"]
+    references = [subject.reference for subject in subjects if subject.reference.is_file()]
+    problems = check_references(references, matching, processes)
+    for of_subject in each_subject(_wrong_images, subjects, processes, "Checking images"):
+        problems += of_subject
+    return problems
+
+
+def _wrong_images(subject: Subject) -> list[str]:
+    """What cannot be read, channels that nnU-Net would not put together, and a reference in another space."""
+    problems, spaces = [], {}
+    for path in subject.images:
+        try:
+            spaces[path] = _space(read_image(path))
+        except ValueError as error:
+            problems.append(str(error))
+    for path, space in list(spaces.items())[1:]:
+        first = next(iter(spaces))
+        found = differences(spaces[first], space)
+        # of another origin or orientation nnU-Net only warns
+        found = [text for text in found if text.startswith(("shape", "spacing"))]
+        problems += [f"{path}: {text.replace('the reference', first.name)}" for text in found]
+    if spaces and subject.reference.is_file():
+        with suppress(ValueError):  # references have been checked
+            found = differences(next(iter(spaces.values())), read_label_map(subject.reference))
+            problems += [f"{subject.reference}: {text.replace('the reference', 'the image')}" for text in found]
+    return problems
+
+
+def _space(image: ImageFile) -> LabelMap:
+    """An image's shape and geometry, to compare with a label map's."""
+    if image.header is None:
+        return LabelMap(image.values[0, ..., 0], (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), "px")
+    header = image.header
+    values = sitk.GetArrayViewFromImage(header)
+    return LabelMap(values, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection(), "mm")
+
+
+def reference_of(subject: Subject) -> np.ndarray:
+    """A case's label values, (x, y, z) as its image's."""
+    return as_volume(read_label_map(subject.reference).values, is_picture(subject.reference))
+
+
+def each_subject(work: Callable, subjects: Sequence[Subject], processes: int | None, description: str) -> list[Any]:
+    processes = default_processes() if processes is None else processes
+    return map_in_processes(work, subjects, processes, description, _PER_WORKER)

@@ -1,0 +1,222 @@
+"""Find, check, load and freeze a teacher; and every error a user can make with one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import distributed, nn
+
+from nnunet_shapekd.files.checkpoints import read_checkpoint
+
+
+def teacher_checkpoint_path(dataset_name: str, trainer: str, plans: str, configuration: str, fold: int | str) -> Path:
+    """Where nnU-Net keeps the finished checkpoint of that training (below ``nnUNet_results``)."""
+    return Path(get_output_folder(dataset_name, trainer, plans, configuration, fold)) / "checkpoint_final.pth"
+
+
+def training_command(
+    student: nnUNetTrainer, trainer: str, configuration: str | None = None, fold: int | str | None = None
+) -> str:
+    """The command that trains ``trainer`` as the student is trained, or for another configuration or fold."""
+    dataset_id = convert_dataset_name_to_id(student.plans_manager.dataset_name)
+    configuration = student.configuration_name if configuration is None else configuration
+    fold = student.fold if fold is None else fold
+    command = f"nnUNetv2_train {dataset_id} {configuration} {fold} -tr {trainer}"
+    if student.plans_manager.plans_name != "nnUNetPlans":
+        command += f" -p {student.plans_manager.plans_name}"
+    if student.device.type != "cuda":
+        command += f" -device {student.device.type}"
+    if student.is_ddp:
+        command += f" -num_gpus {distributed.get_world_size()}"
+    return command
+
+
+def find_teacher(path: str, fold: int | str) -> Path:
+    """The checkpoint a user means by a path.
+
+    Args:
+        path: a checkpoint, the folder of one training (``fold_0``), or the folder above, which holds all folds.
+        fold: the student's.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder, or no finished training in it.
+    """
+    given = Path(path).expanduser()
+    candidates = [given]
+    if given.is_dir():
+        candidates = [given / "checkpoint_final.pth", given / f"fold_{fold}" / "checkpoint_final.pth"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"No teacher at teacher_path (SHAPEKD_TEACHER_PATH) {path}: there is no "
+        f"{' and no '.join(map(str, candidates))}. Give a teacher's checkpoint or a finished teacher's folder."
+    )
+
+
+def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, Any]:
+    """Read a teacher's checkpoint without running any code it may hold.
+
+    Args:
+        path: ``checkpoint_final.pth`` of a MeanImage trainer.
+        command: what trains it, for the error message of an unfinished one.
+        advice: how to come to the right teacher, for the other error messages.
+
+    Returns:
+        The checkpoint, all tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, holds more than data, or is no teacher's.
+    """
+    if not path.is_file():
+        unfinished = sorted(path.parent.glob("checkpoint_*.pth"))
+        if unfinished:
+            raise FileNotFoundError(
+                f"The teacher's training is not finished: {path} is missing, but {unfinished[-1].name} is there. "
+                f"Continue it:\n    {command} --c"
+            )
+        raise FileNotFoundError(f"No teacher for this student: {path} is missing. {advice}")
+    try:
+        checkpoint = read_checkpoint(path)
+    except ValueError as error:
+        raise type(error)(f"The teacher {error} {advice}") from error
+    entry = checkpoint.get("shapekd")
+    if not isinstance(entry, dict) or entry.get("role") != "teacher":
+        role = entry.get("role") if isinstance(entry, dict) else None
+        trainer = checkpoint.get("trainer_name", "something other than nnU-Net")
+        raise ValueError(
+            f"{path} is not a teacher: it was written by {trainer}{f' as a {role}' if role else ''}. A teacher is "
+            f"trained with a MeanImage trainer. {advice}"
+        )
+    return checkpoint
+
+
+def fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str, str]:
+    """What teacher and student must have in common, each value as JSON (in which even NaN equals itself)."""
+    found = {
+        "dataset": plans["dataset_name"],
+        "labels": dataset["labels"],
+        "channels": dataset.get("channel_names") or dataset.get("modality"),
+        "plans": plans["plans_name"],
+        "intensity properties": plans.get("foreground_intensity_properties_per_channel"),
+        "configuration": configuration_name,
+    }
+    # the manager follows "inherits_from"
+    configuration = PlansManager(plans).get_configuration(configuration_name).configuration
+    for key in ("data_identifier", "spacing", "patch_size", "normalization_schemes", "use_mask_for_norm"):
+        found[key] = configuration.get(key)
+    return {what: json.dumps(value) for what, value in found.items()}
+
+
+def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> None:
+    """Compare a teacher's checkpoint with the student that wants to learn from it.
+
+    The networks may differ (a teacher may be narrower); what goes in and what comes out must be the same.
+
+    Args:
+        checkpoint: from :func:`read_teacher_checkpoint`.
+        path: its file, for the error message.
+        student: the student's trainer.
+        advice: how to come to the right teacher, for the error message.
+
+    Raises:
+        ValueError: naming all differences, if the two were not trained on the same preprocessed data.
+    """
+    init_args = checkpoint["init_args"]
+    theirs = fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
+    own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
+    differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
+    if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:
+        differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")
+    if differences:
+        raise ValueError(
+            f"The teacher {path} does not fit this student:\n    " + "\n    ".join(differences) + f"\n{advice}"
+        )
+
+
+def leaked_cases(
+    checkpoint: dict[str, Any], training_cases: Sequence[str], validation_cases: Sequence[str]
+) -> list[str]:
+    """The cases whose labels would leak into a student's validation through its teacher.
+
+    Args:
+        checkpoint: the teacher's.
+        training_cases: the student's.
+        validation_cases: the student's.
+
+    Returns:
+        The teacher's training cases on which the student is validated; sorted.
+    """
+    # fold "all" validates on its own training cases; what counts is what the student would not have seen by itself
+    unseen = set(validation_cases) - set(training_cases)
+    return sorted(unseen & set(checkpoint["shapekd"]["training_cases"]))
+
+
+def teacher_trainer_class(checkpoint: dict[str, Any], path: Path) -> type[nnUNetTrainer]:
+    """The trainer that made a teacher: it knows the network, and what the teacher sees.
+
+    Args:
+        checkpoint: from :func:`read_teacher_checkpoint`.
+        path: its file, for the error messages.
+
+    Raises:
+        ValueError: if there is none of that name, or it is no MeanImage trainer.
+    """
+    name = checkpoint["trainer_name"]
+    try:
+        trainer = recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The trainer {name} of the teacher {path} is in none of the folders of nnUNet_extTrainer "
+            f"({os.environ.get('nnUNet_extTrainer', 'not set')}). Add the folder of its file."
+        ) from error
+    if not hasattr(trainer, "teacher_input"):
+        raise ValueError(f"The trainer {name} of the teacher {path} is not made with the MeanImage mixin any more.")
+    return trainer
+
+
+def build_teacher(
+    trainer: type[nnUNetTrainer], checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str
+) -> nn.Module:
+    """The teacher's network with its weights, as a constant: evaluation mode, no gradients, on the CPU.
+
+    Args:
+        trainer: from :func:`teacher_trainer_class`.
+        checkpoint: from :func:`read_teacher_checkpoint`, checked by :func:`check_teacher_fits`.
+        path: its file, for the error messages.
+        student: the student's trainer, whose plans and channels the network is built from.
+        advice: how to come to the right teacher, for the error messages.
+
+    Raises:
+        ValueError: if the weights are not finite or not this network's.
+    """
+    with torch.random.fork_rng(devices=[]):  # the discarded initial weights draw no random numbers
+        teacher = trainer.build_network_architecture(
+            student.plans_manager,
+            student.configuration_manager,
+            student.num_input_channels,
+            student.label_manager.num_segmentation_heads,
+            student.enable_deep_supervision,
+        )
+    weights = checkpoint["network_weights"]
+    try:
+        teacher.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights of the teacher {path} do not fit the network that {checkpoint['trainer_name']} builds from "
+            f"these plans; the plans or the trainer were changed since. {advice}\n{error}"
+        ) from error
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ValueError(f"The teacher {path} has weights that are not finite: its training diverged. {advice}")
+    return teacher.eval().requires_grad_(False)

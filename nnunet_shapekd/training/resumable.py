@@ -1,0 +1,130 @@
+"""Checkpoints of a training: with provenance, never half-written, and resumed from safely."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from time import time
+from typing import Any
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import join
+
+from nnunet_shapekd.files.checkpoints import (
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    load,
+    read_checkpoint,
+    write_atomically,
+)
+
+
+def network_builder_name(trainer: type) -> str:
+    """The trainer to name in a checkpoint, so that as bare an nnU-Net as possible can rebuild the network.
+
+    That is the class of nnU-Net's own that builds ``trainer``'s network; if a user's class builds it, ``trainer``.
+    """
+    builder = next(c for c in trainer.__mro__ if "build_network_architecture" in vars(c))
+    return builder.__name__ if builder.__module__.startswith("nnunetv2.") else trainer.__name__
+
+
+class ResumableTraining:
+    """Mixin: checkpoints carry provenance, are never half-written, and a killed run loses little.
+
+    Every file gets an entry "shapekd". A run saves at least once a minute of training (at the end of the epoch), where
+    nnU-Net saves every 50 epochs, and prints after each epoch how long it will still take.
+    """
+
+    #: kept in every checkpoint under "shapekd"
+    provenance: dict[str, Any]
+
+    def on_train_start(self) -> None:
+        self._saved_at = time()
+        if self.local_rank == 0:
+            for unfinished in Path(self.output_folder).glob(".checkpoint_*.partial"):  # a killed run's
+                unfinished.unlink()
+        super().on_train_start()
+
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        # after nnU-Net's own end of the epoch: what it saves before has the previous epoch's best Dice, with which a
+        # continued run would overwrite a better checkpoint_best
+        if time() - self._saved_at > 60 and self.current_epoch < self.num_epochs:
+            self.current_epoch -= 1  # as nnU-Net's on_train_end does
+            self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
+            self.current_epoch += 1
+        log = self.logger.get_checkpoint()
+        starts, ends = (log[f"epoch_{moment}_timestamps"][-5:] for moment in ("start", "end"))
+        seconds_per_epoch = median(end - start for start, end in zip(starts, ends, strict=True))
+        left = timedelta(seconds=round((self.num_epochs - self.current_epoch) * seconds_per_epoch))
+        self.print_to_log_file(f"Progress: {self.current_epoch} of {self.num_epochs} epochs, about {left} left")
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint plus the "shapekd" entry, written beside the old file and renamed over it.
+
+        The class below in the line is given a file object to save into, not a path.
+        """
+        buffer = io.BytesIO()
+        super().save_checkpoint(buffer)
+        if Path(filename).name == "checkpoint_latest.pth":
+            self._saved_at = time()
+        if buffer.tell() == 0:  # not the first rank, or checkpointing is disabled
+            return
+        buffer.seek(0)
+        # our own bytes of a moment ago: safe to unpickle
+        checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
+        checkpoint["shapekd"] = self.provenance
+        checkpoint["trainer_name"] = network_builder_name(type(self))
+        write_atomically(checkpoint, filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest readable one."""
+        path = Path(filename_or_checkpoint)
+        try:
+            checkpoint = load(path, weights_only=False)
+        except DamagedCheckpointError as damage:
+            # --val, and --val_best after a training, mean exactly the file they name
+            if not self.logger.resume or self.was_initialized:
+                raise ValueError(
+                    f"{damage} Copy it again from where it came, or continue the training with --c, which falls back "
+                    f"to another checkpoint in {path.parent}."
+                ) from damage
+            path, checkpoint = self._newest_readable(path.parent, damage)
+        if "shapekd" not in checkpoint:
+            raise ValueError(
+                f"{path} was not written by {type(self).__name__}. Move {self.output_folder} away and train anew "
+                "without --c."
+            )
+        super().load_checkpoint(str(path))
+        self.provenance = checkpoint["shapekd"]
+
+    def _checkpoints_in_the_way(self) -> list[dict[str, Any]]:
+        """What a fresh start into this folder would overwrite, as far as it can be read; nothing in it is run."""
+        found = []
+        for path in sorted(Path(self.output_folder).glob("checkpoint_*.pth")):
+            try:
+                found.append(read_checkpoint(path))
+            except UnsafeCheckpointError as error:
+                raise ValueError(f"{error} It is in the way of this training: move {path.parent} away.") from error
+            except DamagedCheckpointError as error:
+                self.print_to_log_file(f"WARNING: {error}")
+        return found
+
+    def _newest_readable(self, folder: Path, damage: DamagedCheckpointError) -> tuple[Path, dict[str, Any]]:
+        """The checkpoint to continue from instead of the damaged one, with its path."""
+        readable = {}
+        for path in folder.glob("checkpoint_*.pth"):
+            with contextlib.suppress(DamagedCheckpointError):
+                readable[path] = load(path, weights_only=False)
+        if not readable:
+            raise ValueError(
+                f"{damage} There is no other readable checkpoint to continue from. Move {folder} away and train anew "
+                "without --c."
+            ) from damage
+        newest = max(readable, key=lambda path: readable[path]["current_epoch"])
+        epochs = readable[newest]["current_epoch"]
+        self.print_to_log_file(f"WARNING: {damage} Continuing from {newest.name} instead, after {epochs} epochs.")
+        return newest, readable[newest]

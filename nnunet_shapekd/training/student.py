@@ -1,0 +1,308 @@
+"""The student's trainer: nnU-Net's own network, data and training step, and a frozen teacher beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.collate_outputs import collate_outputs
+from nnunetv2.utilities.helpers import dummy_context
+from torch import autocast, distributed, nn
+from torch._dynamo import OptimizedModule
+
+from nnunet_shapekd import __version__
+from nnunet_shapekd.files.checkpoints import weights_sha256
+from nnunet_shapekd.method.distillation import DistilledLoss
+from nnunet_shapekd.training.base import OnClassMeans
+from nnunet_shapekd.training.curves import plot_distillation
+from nnunet_shapekd.training.find_teacher import (
+    build_teacher,
+    check_teacher_fits,
+    find_teacher,
+    leaked_cases,
+    read_teacher_checkpoint,
+    teacher_checkpoint_path,
+    teacher_trainer_class,
+    training_command,
+)
+from nnunet_shapekd.training.memory import explained_out_of_memory
+from nnunet_shapekd.training.settings import different_settings, read_settings
+from nnunet_shapekd.training.teacher import MeanImage
+
+
+class ShapeKD(OnClassMeans):
+    """Mixin that makes a student's trainer: nnU-Net's own network, data and training step, and a frozen teacher.
+
+    The loss is ``L_seg + logit_weight * L_logits + feature_weight * L_features``, where the distillation terms compare
+    the student on the image with the teacher on the class-mean image of the same augmented sample. Prediction needs
+    neither teacher nor this package.
+
+    The attributes below are the settings, see :class:`~nnunet_shapekd.training.settings.Settings`; for one run, an
+    environment variable ``SHAPEKD_<NAME>`` overrides each. The defaults come
+    from a screening on ACDC at a small budget (docs/evidence.md).
+    """
+
+    logit_weight: float = 1.0
+    feature_weight: float = 0.0
+    temperature: float = 1.0
+    balanced: bool = False
+    ramp: float = 0.5
+    teacher_path: str | None = None
+
+    #: name of the teacher's trainer; ``None``: this trainer's name with "ShapeKD…" up to the next "_" replaced by
+    #: ``teacher_kind``, so that all students of one variant share a teacher
+    teacher_trainer: str | None = None
+    teacher_kind: str = "MeanImage"
+    #: the teacher's trainer, which knows what the teacher sees
+    teacher_class: type[MeanImage] = MeanImage
+
+    @classmethod
+    def teacher_trainer_name(cls) -> str:
+        """Name of the teacher's trainer.
+
+        Raises:
+            ValueError: if neither ``teacher_trainer`` nor the own name tells it.
+        """
+        own = cls.__name__
+        name = cls.teacher_trainer or re.sub(r"ShapeKD[^_]*", cls.teacher_kind, own, count=1)
+        if name == own:
+            raise ValueError(
+                f"{own} does not say who its teacher is: its name has no 'ShapeKD' to replace by "
+                f"'{cls.teacher_kind}'. Set the class attribute teacher_trainer to the name of the teacher's trainer."
+            )
+        return name
+
+    def initialize(self) -> None:
+        if hasattr(self, "teacher_input"):
+            raise ValueError(
+                f"{type(self).__name__} defines teacher_input, which belongs to its teacher's trainer: the student "
+                "asks that one, so that both see the same. Define it there alone."
+            )
+        self.settings, self._overridden = read_settings(self, os.environ)
+        super().initialize()
+        if self.settings.feature_weight:
+            features = self.loss.recorded_features
+            last_decoder_stage(self._plain_network()).register_forward_hook(
+                # not in validation and prediction, where nobody would consume it
+                lambda module, _, output: features.update(student=output) if module.training else None
+            )
+        self._prepare_log()
+
+    def _build_loss(self) -> nn.Module:
+        segmentation = super()._build_loss()
+        if self.enable_deep_supervision and not isinstance(segmentation, DeepSupervisionWrapper):
+            raise NotImplementedError(
+                "With deep supervision the distillation takes the scales' weights from nnU-Net's "
+                f"DeepSupervisionWrapper; the loss of {type(self).__name__} is a {type(segmentation).__name__}. Wrap "
+                "it in one, or switch enable_deep_supervision off."
+            )
+        return DistilledLoss(
+            segmentation,
+            self.classes,
+            self.settings.logit_weight,
+            self.settings.feature_weight,
+            self.settings.temperature,
+            self.settings.balanced,
+        )
+
+    def _plain_network(self) -> nn.Module:
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def on_train_start(self) -> None:
+        if self.current_epoch > 0:  # after the last epoch, too: the settings would be taken for this run's
+            self._refuse_other_settings()
+        super().on_train_start()
+
+    def _prepare_training(self, split: dict[str, list[str]]) -> None:
+        trainer = self.teacher_trainer_name()
+        command = training_command(self, trainer)
+        path = teacher_checkpoint_path(
+            self.plans_manager.dataset_name,
+            trainer,
+            self.plans_manager.plans_name,
+            self.configuration_name,
+            self.fold,
+        )
+        advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
+        if self.settings.teacher_path:
+            path = find_teacher(self.settings.teacher_path, self.fold)
+            advice = (
+                "Give another teacher_path (SHAPEKD_TEACHER_PATH), or none and train this student's own teacher:\n"
+                f"    {command}"
+            )
+        if self.current_epoch > 0:
+            before = self.provenance["teacher"]
+            advice = (
+                f"This training began with a teacher of {before['trainer']}, fold {before['fold']}, weights SHA-256 "
+                f"{before['weights_sha256'][:12]}…, teacher_path {self.provenance['settings']['teacher_path']}. Bring "
+                "it back, or set SHAPEKD_TEACHER_PATH to where it is now; a newly trained one will not do. Or move "
+                f"{self.output_folder} away and start anew without --c."
+            )
+        checkpoint = read_teacher_checkpoint(path, command, advice)
+        check_teacher_fits(checkpoint, path, self, advice)
+        self._refuse_leaks(leaked_cases(checkpoint, **split), path, advice)
+        self.teacher_class = teacher_trainer_class(checkpoint, path)
+        self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
+        if self.settings.feature_weight:
+            features = self.loss.recorded_features
+            stage = last_decoder_stage(self.teacher)
+            stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
+            widths = stage.output_channels, last_decoder_stage(self._plain_network()).output_channels
+            if widths[0] != widths[1]:
+                raise ValueError(
+                    f"Feature distillation compares the last decoder stages, which must be equally wide; the teacher "
+                    f"{path} has {widths[0]} features there, the student {widths[1]}. Distil logits alone "
+                    f"(feature_weight 0). {advice}"
+                )
+        if self._do_i_compile():
+            self.teacher = torch.compile(self.teacher)
+
+        provenance = {
+            "role": "student",
+            "package_version": __version__,
+            "trainer": type(self).__name__,
+            "settings": asdict(self.settings),
+            "teacher": {
+                "trainer": checkpoint["trainer_name"],
+                "fold": checkpoint["init_args"]["fold"],
+                "epoch": checkpoint["current_epoch"],
+                "training_cases": checkpoint["shapekd"]["training_cases"],
+                "weights_sha256": weights_sha256(checkpoint["network_weights"]),
+            },
+            **split,
+        }
+        if self.current_epoch > 0:
+            if self.provenance["teacher"]["weights_sha256"] != provenance["teacher"]["weights_sha256"]:
+                raise ValueError(f"{path} is another teacher than this training's. {advice}")
+        else:
+            for other in self._checkpoints_in_the_way():
+                self._refuse_to_overwrite(other, provenance)
+        self.provenance = provenance
+        settings = ", ".join(
+            f"{name} {value}{f' ({self._overridden[name]})' if name in self._overridden else ''}"
+            for name, value in provenance["settings"].items()
+        )
+        self.print_to_log_file(
+            f"Distilling from {path} (epoch {checkpoint['current_epoch']}, weights SHA-256 "
+            f"{provenance['teacher']['weights_sha256'][:12]}…) with {settings}"
+        )
+
+    def _refuse_leaks(self, leaked: list[str], path: Path, advice: str) -> None:
+        if not leaked:
+            return
+        what = (
+            f"The teacher {path} was trained on {len(leaked)} of the cases this student is validated on "
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}); their labels leak into the validation "
+            "through it."
+        )
+        if not self.settings.teacher_path:
+            raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
+        self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
+
+    def _refuse_other_settings(self) -> None:
+        differences = different_settings(self.provenance.get("settings", {}), self.settings)
+        if differences:
+            raise ValueError(
+                "This training began with other settings:\n    " + "\n    ".join(differences) + "\n"
+                f"Bring those back to continue {self.output_folder}, or move that folder away and start anew "
+                "without --c."
+            )
+
+    def _refuse_to_overwrite(self, checkpoint: dict[str, Any], now: dict[str, Any]) -> None:
+        before = checkpoint.get("shapekd", {})
+        differences = different_settings(before.get("settings", {}), self.settings)
+        teachers = [run.get("teacher", {}).get("weights_sha256", "not recorded")[:12] for run in (before, now)]
+        if teachers[0] != teachers[1]:
+            differences.append(f"teacher's weights: {teachers[0]} before, {teachers[1]} now")
+        if not differences:
+            return
+        own, bases = type(self).__name__, ", ".join(base.__name__ for base in type(self).__bases__)
+        mine = re.sub("(ShapeKD[^_]*|$)", r"\1Mine", own, count=1)
+        raise ValueError(
+            f"{self.output_folder} holds a run of {own} that this one would overwrite, which differs:\n    "
+            + "\n    ".join(differences)
+            + "\nnnU-Net names result folders by the trainer's class. Move the old run away; or set nnUNet_results to "
+            "another folder; or give these settings a class of their own, in a folder on nnUNet_extTrainer:\n"
+            f"    class {mine}({bases}):\n"
+            f'        teacher_trainer = "{self.teacher_trainer_name()}"'
+        )
+
+    def train_step(self, batch: dict) -> dict:
+        data, target, finest = self._on_device(batch)
+        # no_grad, not inference_mode, whose tensors the loss could not save for its backward pass. nnU-Net autocasts
+        # on CUDA only.
+        with explained_out_of_memory(self, "the teacher's pass in a training step"), torch.no_grad():
+            teacher_data = self._with_image(self.teacher_class.teacher_input, data, finest)
+            with autocast("cuda") if self.device.type == "cuda" else dummy_context():
+                self.loss.teacher_logits = self.teacher(teacher_data)
+        # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
+        with explained_out_of_memory(self, "the student's own part of a training step"):
+            result = super().train_step({**batch, "data": data, "target": target})
+        segmentation, distillation = (part.cpu().numpy() for part in self.loss.last_parts)
+        return {**result, "loss": segmentation, "distillation_loss": distillation}
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if self.settings.ramp:
+            self.loss.ramp = min(1.0, (self.current_epoch + 1) / (self.settings.ramp * self.num_epochs))
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        losses = collate_outputs(train_outputs)["distillation_loss"]
+        if self.is_ddp:
+            of_all_ranks = [None] * distributed.get_world_size()
+            distributed.all_gather_object(of_all_ranks, losses)
+            losses = np.vstack(of_all_ranks)
+        self.logger.log("distillation_losses", float(np.mean(losses)), self.current_epoch)
+
+    def on_epoch_end(self) -> None:
+        self.print_to_log_file("distillation_loss", round(self.logger.get_value("distillation_losses", step=-1), 4))
+        super().on_epoch_end()
+        if self.local_rank == 0:
+            plot_distillation(self.logger.get_checkpoint(), Path(self.output_folder) / "progress_distillation.png")
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        self._prepare_log()  # loading has replaced the log
+
+    def _prepare_log(self) -> None:
+        """nnU-Net's logger takes known keys only."""
+        self.logger.local_logger.my_fantastic_logging.setdefault("distillation_losses", [])
+
+
+class ShapeKDHalfTeacher(ShapeKD):
+    """Students of such a teacher; their own network is the planned one."""
+
+    teacher_kind = "MeanImageHalf"
+
+
+class ShapeKDFeatures(ShapeKD):
+    """Students distilled by features alone, with the weight of the paper's own code, from the first epoch as there."""
+
+    logit_weight = 0.0
+    feature_weight = 2.0
+    ramp = 0.0
+
+
+class ShapeKDLogitsFeatures(ShapeKD):
+    """Students distilled by both terms."""
+
+    feature_weight = 2.0
+
+
+def last_decoder_stage(network: nn.Module) -> nn.Module:
+    """The stage whose features feature distillation compares."""
+    stages = getattr(getattr(network, "decoder", None), "stages", None)
+    if not stages:
+        raise NotImplementedError(
+            f"Feature distillation needs a network with decoder.stages, as nnU-Net's U-Nets have; "
+            f"{type(network).__name__} has none. Distil logits instead (feature_weight 0)."
+        )
+    return stages[-1]

@@ -1,0 +1,209 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import DATASET, ROOT
+
+from nnunet_shapekd import __version__
+from nnunet_shapekd.commands.cli import CONVERSIONS, main
+from nnunet_shapekd.trainers_folder import export_line, trainers_folder
+
+COMMANDS = (
+    "trainers", "doctor", "train", "info", "evaluate", "compare", "cross", "stress", "report", "figure", "phantom",
+    "convert", *(f"convert {name}" for name in CONVERSIONS),
+)  # fmt: skip
+
+
+@pytest.fixture
+def shapekd(planned):
+    return lambda *arguments, **environment: planned.run("shapekd", *arguments, check=False, **environment)
+
+
+@pytest.fixture
+def doctor(nnunet_environment, capsys, monkeypatch):
+    """`shapekd doctor ARGUMENTS` in this process, a variable given as None unset -> exit code and output."""
+
+    def run(*arguments, **environment):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value) if value is not None else patch.delenv(name)
+            code = main(["doctor", *arguments])
+        return SimpleNamespace(returncode=code, stdout=capsys.readouterr().out)
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*command.split(), "--help"])
+    assert end.value.code == 0
+    assert f"usage: {f'shapekd {command}'.strip()} " in capsys.readouterr().out
+
+
+def test_the_commands_listed_here_are_all_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    # argparse indents a command by four blanks
+    shown = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(shown) == {command for command in COMMANDS if " " not in command}
+
+
+def test_help_and_trainers_import_no_torch():
+    code = (
+        "import contextlib, sys\n"
+        "from nnunet_shapekd.commands.cli import main\n"
+        "main(['trainers'])\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_no_commands_help_imports_torch_or_nnunet():
+    code = (
+        "import contextlib, sys\n"
+        "from nnunet_shapekd.commands.cli import main\n"
+        "for command in sys.argv[1:]:\n"
+        "    with contextlib.suppress(SystemExit): main([*command.split(), '--help'])\n"
+        "    assert not {'torch', 'nnunetv2', 'matplotlib'} & set(sys.modules), command\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: shapekd") == len(COMMANDS)
+
+
+def test_the_trainers_folder_holds_the_trainers_and_nothing_is_in_nnunetv2(capsys):
+    assert main(["trainers"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert {"nnUNetTrainerMeanImage.py", "nnUNetTrainerShapeKD.py"} <= {path.name for path in folder.iterdir()}
+    import nnunetv2
+
+    assert not list(Path(nnunetv2.__path__[0]).rglob("*ShapeKD*"))
+
+
+def test_the_bash_line_sets_the_folder_and_keeps_those_already_there(tmp_path):
+    line = export_line("bash", f"/my own/trainers{os.pathsep}{trainers_folder()}")
+    shown = subprocess.run(["bash", "-c", f'{line}; printf %s "$nnUNet_extTrainer"'], capture_output=True, text=True)
+    assert shown.stdout == f"/my own/trainers{os.pathsep}{trainers_folder()}"
+
+
+def test_the_powershell_line_doubles_single_quotes():
+    assert export_line("powershell", "/it's") == f"$env:nnUNet_extTrainer = '/it''s{os.pathsep}{trainers_folder()}'"
+
+
+def test_the_line_says_nothing_of_other_folders_when_there_are_none(capsys, monkeypatch):
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    assert main(["trainers", "--export", "bash"]) == 0
+    assert capsys.readouterr().out == f"export nnUNet_extTrainer={trainers_folder()}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["phantom", "x", "--patients", "0"], "patients must be 1..100, got 0"),
+        (["convert", "acdc", "nowhere", "-d", "28"], "nowhere"),
+        (["convert", "acdc", "phantom"], "Dataset027_ACDC exists already"),
+        (["doctor", "-f", "0"], "-f needs a dataset"),
+        (["doctor", "-d", "27", "-f", "one"], "got 'one'"),
+    ],
+)
+def test_errors_are_readable_without_traceback_and_exit_not_0(shapekd, arguments, message):
+    result = shapekd(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher, shapekd):
+    result = shapekd("doctor", "-d", "27", "-f", "0")
+    assert result.returncode == 0, result.stdout
+    assert "FAIL" not in result.stdout
+    for line in (
+        f"nnU-Net finds nnUNetTrainerShapeKD in {trainers_folder()}",
+        "teacher nnUNetTrainerMeanImage_Short, plans tinyPlans, 2d, fold_0",
+        "5 fold(s), no patient in training and validation of one fold",
+        "train folds 0 to 4 only",
+    ):
+        assert line in result.stdout
+
+
+def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(doctor, tmp_path):
+    unset = doctor(nnUNet_extTrainer=None)
+    assert unset.returncode == 1 and "FAIL  nnUNet_extTrainer is not set" in unset.stdout
+    assert f"-> export nnUNet_extTrainer={trainers_folder()}" in unset.stdout
+    wrong = doctor(nnUNet_extTrainer=str(tmp_path))
+    assert wrong.returncode == 1 and "FAIL  nnU-Net does not find nnUNetTrainerMeanImage" in wrong.stdout
+
+
+def test_the_doctor_notices_trainers_of_another_copy(doctor, tmp_path):
+    for path in Path(trainers_folder()).glob("nnUNet*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    result = doctor(nnUNet_extTrainer=f"{tmp_path}{os.pathsep}{trainers_folder()}")
+    assert result.returncode == 1 and f"FAIL  nnU-Net finds nnUNetTrainerShapeKD in {tmp_path}" in result.stdout
+
+
+def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, doctor, tmp_path):
+    missing = doctor(nnUNet_results=str(tmp_path / "nowhere"), nnUNet_raw=None)
+    assert missing.returncode == 1
+    assert f"FAIL  nnUNet_results={tmp_path / 'nowhere'} is no folder" in missing.stdout
+    assert "FAIL  nnUNet_raw is not set" in missing.stdout
+    no_teacher = doctor("-d", "27", "-f", "3")
+    assert no_teacher.returncode == 1
+    assert "FAIL  Dataset027_ACDC: fold 3 does not have a finished teacher" in no_teacher.stdout
+    assert "-> train one, for example: nnUNetv2_train 27 2d 3 -tr nnUNetTrainerMeanImage" in no_teacher.stdout
+    for name in ("99", "Dataset_foo", "ACDC"):
+        no_dataset = doctor("-d", name)
+        assert no_dataset.returncode == 1 and f"FAIL  dataset {name}" in no_dataset.stdout
+
+
+def test_the_doctor_sees_a_patient_on_both_sides(planned, doctor):
+    path = planned.root / "preprocessed" / DATASET / "splits_final.json"
+    good = path.read_text()
+    splits = json.loads(good)
+    splits[0]["train"].append(splits[0]["val"].pop())
+    try:
+        path.write_text(json.dumps(splits))
+        torn = doctor("-d", "27")
+        path.write_text('[{"train": []}]')
+        broken = doctor("-d", "27")
+    finally:
+        path.write_text(good)
+    assert torn.returncode == 1 and "1 patient(s) on both sides" in torn.stdout
+    assert broken.returncode == 1 and f"FAIL  {path} is no list of folds" in broken.stdout
+
+
+def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(tmp_path):
+    checkout = tmp_path / "checkout"  # building leaves folders behind
+    for name in ("nnunet_shapekd", "trainers", "dataset_conversion"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    build = [sys.executable, "-m", "pip", "wheel", str(checkout), "-w", str(tmp_path), "--no-deps"]
+    done = subprocess.run([*build, "--no-build-isolation", "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        metadata = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
+    assert {name.split("/")[0] for name in names} == {"nnunet_shapekd", f"nnunet_shapekd-{__version__}.dist-info"}
+    for module in (
+        "method/class_mean.py",
+        "trainers/nnUNetTrainerShapeKD.py",
+        "dataset_conversion/acdc.py",
+        "training/curves.py",
+    ):
+        assert f"nnunet_shapekd/{module}" in names
+    assert "License: Apache-2.0" in metadata and "Requires-Dist: nnunetv2<3,>=2.8" in metadata
+    # every module of the checkout is in the wheel: a forgotten sub-package fails here
+    modules = {
+        p.relative_to(ROOT).as_posix()
+        for ending in ("py", "html")
+        for p in (ROOT / "nnunet_shapekd").rglob(f"*.{ending}")
+    }
+    assert modules <= set(names)

@@ -1,0 +1,160 @@
+"""Class-mean jitter: whose intensity moves, how far, how often, and what the teacher sees of it."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TEACHER, batch_of, make, own
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_shapekd.files.provenance import provenance_of
+from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
+from nnunet_shapekd.method.intensity_moves import SMOOTHING, jitter_class_means
+from nnunet_shapekd.training.moves import MeanJitter
+from nnunet_shapekd.training.student import ShapeKD
+
+JITTER = "nnUNetTrainerMeanJitter_1epoch"
+
+
+def sample(shape=(24, 20), b=4, c=2, seed=0):
+    """Images of two structures and a background that is 8 voxels wide along the last axis."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(b, c, *shape, generator=generator)
+    classes = torch.zeros(b, 1, *shape, dtype=torch.long)
+    classes[:, :, : shape[0] // 2, ..., 8:] = 1
+    classes[:, :, shape[0] // 2 :, ..., 8:] = 2
+    return image, classes
+
+
+def jittered(image, classes, amount=2.0, share=1.0, seed=1, **more):
+    return jitter_class_means(image, classes, 3, amount, share, generator=torch.Generator().manual_seed(seed), **more)
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (24, 10, 20)])
+def test_means_move_each_on_their_own_and_texture_stays(shape):
+    image, classes = sample(shape)
+    before = image.clone()
+    moved = jittered(image, classes) - image
+    assert torch.equal(image, before) and moved.shape == image.shape
+    inner = [moved[:, :, :9, ..., 12:].flatten(2), moved[:, :, 15:, ..., 12:].flatten(2)]
+    for of_structure in inner:  # (b, c, voxels): one number for each sample and channel
+        torch.testing.assert_close(of_structure, of_structure[..., :1].expand_as(of_structure), atol=1e-5, rtol=0)
+    shifts = torch.stack([of_structure[..., 0] for of_structure in inner])
+    assert len(shifts.flatten().unique()) == shifts.numel() == 16
+    assert moved[..., : 8 - SMOOTHING].abs().max() == 0
+
+
+def test_the_amount_is_in_standard_deviations_of_the_sample_and_is_reached_but_not_exceeded():
+    image, classes = sample(b=200, c=1)
+    image[::2] *= 100
+    shifts = (jittered(image, classes) - image)[:, 0, :9, 12:].mean((1, 2)) / image.flatten(1).std(1)
+    assert 1.9 < shifts.max() <= 2.001 and -2.001 <= shifts.min() < -1.9
+    torch.testing.assert_close(jittered(image, classes, amount=0.0), image)
+
+
+def test_a_share_of_the_samples_is_left_as_it_was():
+    image, classes = sample(b=400, c=1)
+    same = (jittered(image, classes, share=0.25) == image).flatten(1).all(1)
+    assert 0.7 < same.float().mean() < 0.8
+    assert torch.equal(jittered(image, classes, share=0.0), image)
+
+
+def test_borders_are_softened_along_the_axes_asked_for_alone():
+    image, classes = sample((24, 10, 20), c=1)
+    classes[:] = 0
+    classes[:, :, 6:18, 3:7, 6:14] = 1
+    moved = jittered(image, classes, smooth_axes=(True, False, True)) - image
+    assert moved[:, :, :, [2, 7]].abs().max() == 0
+    assert (moved[:, 0, 6 - SMOOTHING, 5, 10] != 0).all() and (moved[:, 0, 5 - SMOOTHING, 5, 10] == 0).all()
+
+
+def test_half_precision_and_channels_of_no_variance():
+    image, classes = sample()
+    image[:, 1] = 3
+    result = jittered(image.half(), classes)
+    assert result.dtype == torch.float16 and torch.equal(result[:, 1], image[:, 1].half())
+
+
+@pytest.fixture
+def jittering(nnunet_environment, monkeypatch, tmp_path):
+    """A trainer just before its first step, which changes every sample."""
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
+    trainer = own(type(make(JITTER)), mean_jitter_share=1.0)
+    trainer.on_train_start()
+    trainer.network.train()
+    return trainer
+
+
+def seen_by(network) -> list[torch.Tensor]:
+    """What a network is given from now on."""
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    return seen
+
+
+def test_the_network_sees_moved_structures_and_the_batch_stays_as_it_was(jittering):
+    seen, batch, twin = seen_by(jittering.network), batch_of(jittering), batch_of(jittering)
+    result = jittering.train_step(batch)
+    assert torch.equal(batch["data"], twin["data"]) and result["loss"].shape == ()
+    changed = seen[0] != batch["data"]
+    near = F.max_pool2d((batch["target"][0] > 0).float(), 2 * SMOOTHING + 1, stride=1, padding=SMOOTHING) > 0
+    assert changed[near].float().mean() > 0.9 and not changed[~near].any()
+
+
+def test_validation_sees_the_images_as_they_are(jittering):
+    seen, batch = seen_by(jittering.network), batch_of(jittering)
+    jittering.validation_step(batch)
+    assert torch.equal(seen[0], batch["data"])
+
+
+def test_after_the_students_mixin_the_teacher_sees_the_sample_as_it_was(ready):
+    trainer = own(
+        type("Both", (ShapeKD, MeanJitter, type(make("nnUNetTrainer_1epoch"))), {}),
+        **{"mean_jitter_share": 1.0, "teacher_trainer": TEACHER},
+    )
+    trainer.on_train_start()
+    of_teacher, of_student, batch = seen_by(trainer.teacher), seen_by(trainer.network), batch_of(trainer)
+    trainer.train_step(batch)
+    torch.testing.assert_close(of_teacher[0], class_mean_image(batch["data"], batch["target"][0]))
+    assert not torch.equal(of_student[0], batch["data"])
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_ignored_voxels_do_not_move(jittering, monkeypatch, regions):
+    labels = {"background": 0, "a": [1, 2] if regions else 1, "b": 2, "ignore": 3}
+    manager = LabelManager(labels, regions_class_order=(1, 2) if regions else None)
+    monkeypatch.setattr(jittering, "classes", VoxelClasses(manager))
+    data = batch_of(jittering)["data"]
+    map_ = torch.zeros(data.shape[0], 1, *data.shape[2:])
+    map_[..., 10:20], map_[..., 20:30], map_[..., 30:] = 1, 2, 3
+    target = torch.cat([(map_ == 1) | (map_ == 2), map_ == 2, map_ == 3], 1) if regions else map_
+    moved = jittering._jittered(data, target) - data
+    assert moved[..., 30 + SMOOTHING :].abs().max() == 0 == moved[..., : 10 - SMOOTHING].abs().max()
+    assert (moved[..., 14] != 0).all() and (moved[..., 25] != 0).all()
+
+
+def test_the_checkpoint_opens_in_a_bare_nnunet_and_is_continued_with_the_same_settings_alone(jittering, tmp_path):
+    path = tmp_path / "checkpoint_latest.pth"
+    jittering.current_epoch = 1
+    jittering.save_checkpoint(str(path))
+    checkpoint = torch.load(path, weights_only=False)
+    assert checkpoint["trainer_name"] == "nnUNetTrainer"
+    assert checkpoint["shapekd"]["trainer"] == JITTER
+    assert checkpoint["shapekd"]["settings"] == {"mean_jitter": 2.0, "mean_jitter_share": 1.0}
+    assert provenance_of(path)["role"] == "student without a teacher"
+    for share, refused in ((1.0, False), (0.5, True)):
+        trainer = own(type(make(JITTER)), mean_jitter_share=share, num_epochs=3)
+        trainer.load_checkpoint(str(path))
+        trainer.num_epochs = 3
+        with (
+            pytest.raises(ValueError, match="began with other settings.*1.0.*before.*0.5") if refused else nullcontext()
+        ):
+            trainer.on_train_start()
+
+
+@pytest.mark.parametrize("wrong", [{"mean_jitter": -1.0}, {"mean_jitter_share": 1.5}, {"mean_jitter": float("nan")}])
+def test_settings_out_of_bounds_end_the_training_before_it_starts(nnunet_environment, loaders_must_not_start, wrong):
+    with pytest.raises(ValueError, match="mean_jitter must be .* mean_jitter_share one from 0 to 1; got"):
+        own(type(make(JITTER)), **wrong).run_training()
