@@ -218,7 +218,7 @@ def student_steps(widths: Iterable[float], setup: Setup) -> Contenders:
     student = trainer_of(STUDENT, setup)
     batch = batch_of(student)
     data, _, finest = student._on_device(batch)
-    means = student._teacher_data(TEACHERS[1.0], data, finest)
+    means = student._with_image(TEACHERS[1.0].teacher_input, data, finest)
 
     def step(teacher_class: type[MeanImage], teacher: nn.Module) -> None:
         student.teacher_class, student.teacher = teacher_class, teacher
@@ -228,7 +228,7 @@ def student_steps(widths: Iterable[float], setup: Setup) -> Contenders:
         with torch.no_grad(), torch.autocast(setup.device, enabled=setup.device == "cuda"):
             teacher(means)
 
-    contenders: Contenders = {CLASS_MEAN: partial(student._teacher_data, TEACHERS[1.0], data, finest)}
+    contenders: Contenders = {CLASS_MEAN: partial(student._with_image, TEACHERS[1.0].teacher_input, data, finest)}
     for width in widths:
         teacher = frozen_teacher(TEACHERS[width], student)
         contenders[student_name(width)] = partial(step, TEACHERS[width], teacher)

@@ -261,11 +261,11 @@ def train_pair(
         teacher_checkpoint_path(pair.dataset_name, name, pair.plans_manager.plans_name, configuration, fold).parent
         for name in names.values()
     )
-    given = find_teacher(settings.teacher_path, fold) if settings.teacher_path else None
+    given = find_teacher(settings["teacher_path"], fold) if settings["teacher_path"] else None
     if given:
         teacher = given.parent
     next_stage = pair.configuration_manager.next_stage_names is not None
-    actions = planned_actions(teacher, student, only, continue_training, bool(settings.teacher_path), next_stage)
+    actions = planned_actions(teacher, student, only, continue_training, bool(settings["teacher_path"]), next_stage)
     if actions.get("student") == "nothing":
         before = read_checkpoint(student / "checkpoint_final.pth").get("shapekd", {}).get("settings", {})
         if differences := different_settings(before, settings):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_shapekd.training.student import last_decoder_stage
+from nnunet_shapekd.method.distillation import last_decoder_stage
 
 
 def feature_energy(network: nn.Module, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def _panels(models: Networks, sight: Sight) -> tuple[list[list[Panel | None]], l
     """Three rows of three panels, and the legend."""
     manager = models.plans_manager.get_label_manager(models.dataset_json)
     configuration = models.plans_manager.get_configuration(models.configuration)
-    classes = VoxelClasses(manager)
+    classes = VoxelClasses.of_dataset(manager)
     of_voxel = classes.of_label_map(torch.from_numpy(sight.reference)[None, None])
     with torch.no_grad():
         mean_image = models.of["teacher"].trainer.teacher_input(sight.image, of_voxel, classes.number)

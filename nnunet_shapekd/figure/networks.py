@@ -82,7 +82,7 @@ def find_networks(
     settings, overridden = read_settings(student_class, os.environ)
     teacher_path = (record.get("settings") or {}).get("teacher_path")
     if "teacher_path" in overridden:  # it may have moved
-        teacher_path = settings.teacher_path
+        teacher_path = settings["teacher_path"]
     command = f"nnUNetv2_train {what} -tr {teacher_name}{planned}"
     teacher_file = find_teacher(teacher_path, fold) if teacher_path else trained(teacher_name)
     advice = (

@@ -6,8 +6,13 @@ arXiv 2409.17503): for one sample ``f`` with classes ``X_k``, ``f_m(x)`` is the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+if TYPE_CHECKING:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 
 def class_mean_image(image: torch.Tensor, target: torch.Tensor, num_labels: int | None = None) -> torch.Tensor:
@@ -85,33 +90,50 @@ class VoxelClasses:
     - an ignore label: one class more, of its own.
 
     Args:
-        label_manager: nnU-Net's, of the dataset.
+        labels: all label values, the background's 0 among them.
+        regions: the label values of each region, in the order of the network's channels; ``None`` for plain labels.
+        ignore_label: value of the voxels that count nowhere, if there is one.
 
     Raises:
         NotImplementedError: for more than 62 regions.
     """
 
-    def __init__(self, label_manager: LabelManager) -> None:
-        self.has_regions = label_manager.has_regions
-        self.ignore_label = label_manager.ignore_label
-        self.number = int(max([*label_manager.all_labels, self.ignore_label or 0])) + 1
-        if not self.has_regions:
+    def __init__(
+        self,
+        labels: Sequence[int],
+        regions: Sequence[Sequence[int]] | None = None,
+        ignore_label: int | None = None,
+    ) -> None:
+        self.has_regions = regions is not None
+        self.ignore_label = ignore_label
+        self.number = int(max([*labels, ignore_label or 0])) + 1
+        #: the class of ignored voxels, ``None`` if there are none
+        self.ignored = ignore_label
+        if regions is None:
             return
         # as nnU-Net's ConvertSegmentationToRegionsTransform is called: the ignore label is the last "region"
-        regions = [r if isinstance(r, tuple) else (r,) for r in label_manager.foreground_regions]
-        if self.ignore_label is not None:
-            regions.append((self.ignore_label,))
+        regions = [*regions, *([(ignore_label,)] if ignore_label is not None else [])]
         if len(regions) > 62:
             raise NotImplementedError(
                 f"A voxel's set of regions is kept in the bits of one 64-bit integer, so there may be 62 regions "
                 f"(the ignore label counts as one); this dataset has {len(regions)}."
             )
-        labels = torch.arange(self.number)
-        membership = torch.stack([torch.isin(labels, torch.tensor(region)) for region in regions])  # (R, labels)
+        values = torch.arange(self.number)
+        membership = torch.stack([torch.isin(values, torch.tensor(region)) for region in regions])  # (R, labels)
         code = _region_code(membership[None])[0, 0]  # (labels,)
         self._codes = code.unique()
         self.number = len(self._codes)
         self._class_of_label = torch.searchsorted(self._codes, code)
+        if ignore_label is not None:
+            self.ignored = int(self._class_of_label[ignore_label])
+
+    @classmethod
+    def of_dataset(cls, label_manager: LabelManager) -> VoxelClasses:
+        """Those of a dataset, from nnU-Net's manager of its labels."""
+        regions = None
+        if label_manager.has_regions:
+            regions = [r if isinstance(r, tuple) else (r,) for r in label_manager.foreground_regions]
+        return cls(label_manager.all_labels, regions, label_manager.ignore_label)
 
     def of_target(self, target: torch.Tensor) -> torch.Tensor:
         """Classes of a target as nnU-Net's data loaders deliver it.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
+
 import torch
 import torch.nn.functional as F
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import nn
 
 from nnunet_shapekd.method.class_mean import VoxelClasses, sum_per_label
@@ -29,9 +31,11 @@ class LogitDistillation(nn.Module):
         regions: whether the logits are those of overlapping regions.
     """
 
+    compares = "logits"
+
     def __init__(self, temperature: float = 1.0, regions: bool = False) -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
+        if not 0 < temperature < inf:
             raise ValueError(f"temperature must be a finite number above 0; got {temperature}")
         self.temperature = temperature
         self.regions = regions
@@ -70,6 +74,8 @@ class FeatureDistillation(nn.Module):
     paper (arXiv 2409.17503) has it, there with weight 2.0. What differs here is around it: nnU-Net's stages end in
     instance norm and leaky ReLU where that code has batch norm and ReLU, and ignored voxels do not count.
     """
+
+    compares = "features"
 
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: torch.Tensor | None = None
@@ -116,44 +122,49 @@ def voxel_weights(classes: VoxelClasses, target: torch.Tensor, balanced: bool) -
 
 
 class DistilledLoss(nn.Module):
-    """nnU-Net's segmentation loss plus the weighted distillation terms.
+    """A segmentation loss plus weighted distillation terms.
 
-    It goes *around* nnU-Net's loss. The logits are compared at every deep-supervision scale, with the scale weights of
-    nnU-Net's own loss, so that a scale without weight costs nothing; the features at the last decoder stage.
+    It goes *around* nnU-Net's loss. A term is a module called with student's and teacher's outputs and
+    :func:`voxel_weights`, and says with its attribute ``compares`` which outputs: "logits" at every deep-supervision
+    scale, each with that scale's weight, so that a scale without weight costs nothing; or the "features" of the last
+    decoder stage, at the finest scale.
 
     Before each training step the trainer hands in what the teacher said, ``forward`` uses it once. With nothing handed
     in, the loss is the segmentation loss alone, so that validation losses compare with those of stock nnU-Net.
 
     Args:
-        segmentation: nnU-Net's loss, as ``nnUNetTrainer._build_loss`` returns it.
+        segmentation: called with output and target, or with lists of both; returns a scalar.
         classes: of the dataset.
-        logit_weight: factor of :class:`LogitDistillation`, at least 0.
-        feature_weight: factor of :class:`FeatureDistillation`, at least 0.
-        temperature: of :class:`LogitDistillation`, above 0.
+        terms: the terms, each with its weight, which is finite and at least 0.
+        scale_weights: of the deep-supervision scales, finest first.
         balanced: see :func:`voxel_weights`.
+
+    Raises:
+        ValueError: for a weight out of bounds, and for a term that does not say what it compares.
     """
 
     def __init__(
         self,
         segmentation: nn.Module,
         classes: VoxelClasses,
-        logit_weight: float = 1.0,
-        feature_weight: float = 0.0,
-        temperature: float = 1.0,
+        terms: Sequence[tuple[float, nn.Module]],
+        scale_weights: Sequence[float] = (1.0,),
         balanced: bool = False,
     ) -> None:
         super().__init__()
-        for name, weight in (("logit_weight", logit_weight), ("feature_weight", feature_weight)):
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least 0; got {weight}")
+        for weight, term in terms:
+            name = type(term).__name__
+            if not 0 <= weight < inf:
+                raise ValueError(f"The weight of {name} must be a finite number of at least 0; got {weight}")
+            if getattr(term, "compares", None) not in ("logits", "features"):
+                raise ValueError(
+                    f'{name} must say what it compares: a class attribute compares = "logits" or "features"'
+                )
         self.segmentation = segmentation
         self.classes = classes
-        self.logit_weight = logit_weight
-        self.feature_weight = feature_weight
-        self.logits = LogitDistillation(temperature, classes.has_regions)
-        self.features = FeatureDistillation()
+        self.terms = [(weight, term) for weight, term in terms if weight]
+        self.scale_weights = scale_weights
         self.balanced = balanced
-        self.scale_weights = segmentation.weight_factors if isinstance(segmentation, DeepSupervisionWrapper) else (1.0,)
         #: factor of all distillation, 0 to 1, which grows over the first epochs where a ramp is asked for
         self.ramp = 1.0
         #: handed in by the trainer before a training step, consumed by ``forward``
@@ -162,6 +173,11 @@ class DistilledLoss(nn.Module):
         self.recorded_features: dict[str, torch.Tensor] = {}
         #: the two parts of the last training loss, scalars without gradient; their sum is the loss
         self.last_parts: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether a term compares features, which hooks must record then."""
+        return any(term.compares == "features" for _, term in self.terms)
 
     def forward(
         self, output: torch.Tensor | list[torch.Tensor], target: torch.Tensor | list[torch.Tensor]
@@ -174,22 +190,34 @@ class DistilledLoss(nn.Module):
         if teacher_logits is None:
             return loss
         targets = _as_list(target)
-        at_finest = voxel_weights(self.classes, targets[0], self.balanced)  # for both terms
-        distillation = loss.new_zeros(())
-        if self.logit_weight:
-            for scale_weight, student, teacher, labels in zip(
-                self.scale_weights, _as_list(output), _as_list(teacher_logits), targets, strict=True
-            ):
-                if scale_weight:
-                    finest = labels is targets[0]
-                    weights = at_finest if finest else voxel_weights(self.classes, labels, self.balanced)
-                    term = self.logits(student, teacher, weights)
-                    distillation = distillation + self.logit_weight * scale_weight * term
-        if self.feature_weight:
-            distillation = distillation + self.feature_weight * self.features(*features, at_finest)
+        scales = zip(self.scale_weights, _as_list(output), _as_list(teacher_logits), targets, strict=True)
+        compared = [("logits", *scale) for scale in scales if scale[0]]
+        compared.append(("features", 1.0, *features, targets[0]))
+        distillation, voxels = loss.new_zeros(()), {}
+        for what, scale_weight, student, teacher, labels in compared:
+            for weight, term in self.terms:
+                if term.compares == what:
+                    if id(labels) not in voxels:  # once a scale, for all terms
+                        voxels[id(labels)] = voxel_weights(self.classes, labels, self.balanced)
+                    distillation = distillation + weight * scale_weight * term(student, teacher, voxels[id(labels)])
         distillation = self.ramp * distillation
         self.last_parts = loss.detach(), distillation.detach()
         return loss + distillation
+
+
+def last_decoder_stage(network: nn.Module) -> nn.Module:
+    """The stage whose features a term compares.
+
+    Raises:
+        NotImplementedError: if the network has no ``decoder.stages``, as nnU-Net's U-Nets have.
+    """
+    stages = getattr(getattr(network, "decoder", None), "stages", None)
+    if not stages:
+        raise NotImplementedError(
+            f"Feature distillation needs a network with decoder.stages, as nnU-Net's U-Nets have; "
+            f"{type(network).__name__} has none. Distil logits instead (feature_weight 0)."
+        )
+    return stages[-1]
 
 
 def _refuse_different_shapes(student: torch.Tensor, teacher: torch.Tensor) -> None:

@@ -3,7 +3,7 @@
 Not of the paper. The class-mean image drops the texture and keeps each class's mean; the jitter is its complement: the
 texture stays, and in some samples every structure gets another mean, so that a network has to tell structures by more
 than their usual intensity. It needs no teacher. Class-wise shifts of intensity are known from Su et al., AAAI 2023
-(location-scale augmentation, arXiv 2211.02805).
+(SLAug's location-scale augmentation, arXiv 2211.14805).
 """
 
 from __future__ import annotations

@@ -6,11 +6,8 @@ bottleneck's few numbers, which is where it learns shape (Dong, Du, Xu, arXiv 24
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 
@@ -84,30 +81,6 @@ def without_skips(network: nn.Module) -> nn.Module:
         for stage in network.decoder.stages:
             stage.convs[0].conv.apply(network.initialize)
     return network
-
-
-def with_width(configuration: ConfigurationManager, width: float) -> ConfigurationManager:
-    """A planned configuration whose network is narrower; the plans themselves stay what they are.
-
-    Args:
-        configuration: of plans whose architecture has ``features_per_stage``, as nnU-Net's U-Nets have.
-        width: factor of the number of feature maps of each stage, above 0; at least one map is left.
-
-    Raises:
-        ValueError: if the width is not above 0.
-        NotImplementedError: if the planned architecture has no such list.
-    """
-    if not width > 0:
-        raise ValueError(f"A teacher's width must be above 0, 1 being that of the plans; got {width}")
-    narrower = ConfigurationManager(deepcopy(configuration.configuration))
-    network = narrower.configuration["architecture"]["arch_kwargs"]
-    if not isinstance(network.get("features_per_stage"), (list, tuple)):
-        raise NotImplementedError(
-            "A teacher of another width needs plans that list features_per_stage, as those of nnU-Net's U-Nets do; "
-            f"{configuration.network_arch_class_name} has none. Use the teacher's trainer of full width."
-        )
-    network["features_per_stage"] = [max(1, round(width * features)) for features in network["features_per_stage"]]
-    return narrower
 
 
 def _with_input_channels(conv: nn.Module, input_channels: int) -> nn.Module:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunet_shapekd.method.distillation import FeatureDistillation, LogitDistillation
+from nnunet_shapekd.method.class_mean import VoxelClasses
+from nnunet_shapekd.method.distillation import last_decoder_stage
 from nnunet_shapekd.training.settings import read_settings
 
 
@@ -115,10 +116,10 @@ def pair_cost(
             (batch_size or configuration_manager.batch_size, input_channels, *configuration_manager.patch_size)
         )
     settings, _ = read_settings(student_trainer_class, os.environ)
-    logit_loss = LogitDistillation(regions=labels.has_regions) if settings.logit_weight else None
-    feature_loss = FeatureDistillation() if settings.feature_weight else None
+    weighted = student_trainer_class.distillation_terms(settings, VoxelClasses.of_dataset(labels))
+    terms = [term for weight, term in weighted if weight]
     stock_step_flops, stock_peak_bytes = step_cost(student, batch)
-    student_step_flops, student_peak_bytes = step_cost(student, batch, teacher, logit_loss, feature_loss)
+    student_step_flops, student_peak_bytes = step_cost(student, batch, teacher, terms)
     teacher_step_flops, _ = step_cost(teacher, batch)
     return PairCost(
         student_parameters=sum(weight.numel() for weight in student.parameters()),
@@ -135,8 +136,7 @@ def step_cost(
     network: nn.Module,
     batch: torch.Tensor,
     teacher: nn.Module | None = None,
-    logit_loss: LogitDistillation | None = None,
-    feature_loss: FeatureDistillation | None = None,
+    terms: Sequence[nn.Module] = (),
 ) -> tuple[int, int]:
     """FLOPs of a training step, and the peak of the bytes alive in it: weights, gradients, momentum, activations.
 
@@ -147,8 +147,7 @@ def step_cost(
         batch: ``(b, c, x, y[, z])`` images on the meta device.
         teacher: ``None`` for a step without distillation. It runs first and without gradients; its outputs stay until
             the loss.
-        logit_loss: the distillation of the logits, at every scale.
-        feature_loss: the distillation of the last decoder stage's features.
+        terms: of the distillation, see :class:`~nnunet_shapekd.method.distillation.DistilledLoss`.
     """
     segmentation_loss = DC_and_CE_loss(
         {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
@@ -162,16 +161,18 @@ def step_cost(
         if teacher is not None:
             with torch.no_grad():
                 teacher_outputs, teacher_features = _outputs_and_features(teacher, batch)
-                if feature_loss is None:
+                if not any(term.compares == "features" for term in terms):
                     teacher_features = None  # frees it before the student runs
         outputs, features = _outputs_and_features(network, batch)
         loss = torch.zeros(())
         for scale, output in enumerate(outputs):
             loss = loss + segmentation_loss(output, torch.zeros((output.shape[0], 1, *output.shape[2:])))
-            if teacher is not None and logit_loss is not None:
-                loss = loss + logit_loss(output, teacher_outputs[scale])
-        if teacher is not None and feature_loss is not None:
-            loss = loss + feature_loss(features, teacher_features)
+            if teacher is not None:
+                for term in terms:
+                    if term.compares == "logits":
+                        loss = loss + term(output, teacher_outputs[scale])
+                    elif scale == 0:
+                        loss = loss + term(features, teacher_features)
         loss.backward()
         del momentum
     network.zero_grad(set_to_none=True)
@@ -181,7 +182,7 @@ def step_cost(
 def _outputs_and_features(network: nn.Module, batch: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """A network's logits, finest first, and the features of its last decoder stage."""
     kept: list[torch.Tensor] = []
-    hook = network.decoder.stages[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    hook = last_decoder_stage(network).register_forward_hook(lambda module, inputs, output: kept.append(output))
     try:
         outputs = network(batch)
     finally:

@@ -1,7 +1,7 @@
-"""The few knobs of the distillation: where each comes from, its bounds, how it is recorded.
+"""The knobs of a trainer: where each comes from, its bounds, how it is recorded and compared.
 
-nnU-Net has no command-line hyper-parameters, so each knob is a class attribute of the student's trainer, which an
-environment variable ``SHAPEKD_<NAME>`` overrides for one run.
+nnU-Net has no command-line hyper-parameters, so each knob is a class attribute of a trainer, which an environment
+variable ``SHAPEKD_<NAME>`` overrides for one run. A mixin names its own in ``known_settings``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -17,108 +17,92 @@ PREFIX = "SHAPEKD_"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The values a student is trained with.
+class Setting:
+    """What a knob may be.
 
-    Args:
-        logit_weight: factor of the logit term, finite, at least 0.
-        feature_weight: factor of the feature term, finite, at least 0.
-        temperature: softens both networks' probabilities in the logit term, finite, above 0.
-        balanced: whether every class gets the same share of a term, however few voxels it has.
-        ramp: share of the epochs, 0 to 1, over which the weights grow linearly; 0 for full weights at once.
-        teacher_path: a teacher's checkpoint, or a folder that holds one; ``None`` for the teacher that nnU-Net's own
-            folders hold for this dataset, plans, configuration and fold.
-
-    Raises:
-        ValueError: naming the knob, its bounds and the value given.
+    Attributes:
+        bounds: in words, for error messages.
+        fits: whether a value is within them.
+        parse: the value of an environment variable's text; raises ValueError or KeyError.
+        default: where the trainer has no attribute of that name.
     """
 
-    logit_weight: float
-    feature_weight: float
-    temperature: float
-    balanced: bool
-    ramp: float
-    teacher_path: str | None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            fits, bounds = _BOUNDS[name]
-            if not fits(value):
-                raise ValueError(f"{name} ({_variable(name)}) must be {bounds}; got {value!r}")
+    bounds: str
+    fits: Callable[[Any], bool]
+    parse: Callable[[str], Any] = float
+    default: Any = 0.0
 
 
-def _variable(name: str) -> str:
+def number(bounds: str, fits: Callable[[float], bool]) -> Setting:
+    """A knob that is a number within bounds."""
+    return Setting(bounds, lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and fits(x))
+
+
+WEIGHT = number("a finite number of at least 0", lambda x: 0 <= x < inf)
+ABOVE_0 = number("a finite number above 0", lambda x: 0 < x < inf)
+SHARE = number("a share, 0 to 1", lambda x: 0 <= x <= 1)
+SWITCH = Setting(
+    "true or false (1 or 0)",
+    lambda x: isinstance(x, bool),
+    lambda text: {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()],
+)
+PATH = Setting("a path", lambda x: x is None or isinstance(x, str), str, None)
+
+
+def variable(name: str) -> str:
     """The environment variable that overrides a knob."""
     return PREFIX + name.upper()
 
 
-def read_settings(trainer: object, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+def read_settings(trainer: Any, environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """A trainer's settings: its attributes, overridden by ``SHAPEKD_*`` variables.
 
     Args:
-        trainer: has an attribute for every field of :class:`Settings`.
+        trainer: a trainer of this package or its class; its ``known_settings()`` names the knobs.
         environment: usually ``os.environ``. An empty variable counts as not set.
 
     Returns:
-        The settings, and for each knob that was overridden the variable's name.
+        Name -> value of all knobs, and of those that were overridden name -> variable.
 
     Raises:
         ValueError: for a value out of bounds or unreadable, and for a ``SHAPEKD_`` variable that is no knob: a typing
             error must not become a training with other settings than asked for.
     """
-    variables = {_variable(name): name for name in _BOUNDS}
-    for variable in environment:
-        if variable.startswith(PREFIX) and variable not in variables:
-            close = difflib.get_close_matches(variable, variables, 1)
+    known: dict[str, Setting] = trainer.known_settings()
+    if not known:  # a teacher's: the variables are for its student, trained by the same command
+        return {}, {}
+    variables = {variable(name): name for name in known}
+    for given in environment:
+        if given.startswith(PREFIX) and given not in variables:
+            close = difflib.get_close_matches(given, variables, 1)
+            kind = (trainer if isinstance(trainer, type) else type(trainer)).__name__
             raise ValueError(
-                f"{variable} is no setting of nnunet_shapekd{f'; did you mean {close[0]}?' if close else '.'} "
+                f"{given} is no setting of {kind}{f'; did you mean {close[0]}?' if close else '.'} "
                 f"There are {', '.join(variables)}. Unset the others."
             )
-    values = {name: getattr(trainer, name) for name in _BOUNDS}
-    if isinstance(values["teacher_path"], os.PathLike):
-        values["teacher_path"] = os.fspath(values["teacher_path"])
-    given = {variable: name for variable, name in variables.items() if environment.get(variable)}
-    for variable, name in given.items():
-        try:
-            values[name] = _PARSERS[name](environment[variable].strip())
-        except (ValueError, KeyError):
-            raise ValueError(f"{variable} must be {_BOUNDS[name][1]}; got {environment[variable]!r}") from None
-    return Settings(**values), {name: variable for variable, name in given.items()}
+    values, overridden = {}, {}
+    for name, setting in known.items():
+        value = getattr(trainer, name, setting.default)
+        values[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if text := environment.get(variable(name)):
+            overridden[name] = variable(name)
+            try:
+                values[name] = setting.parse(text.strip())
+            except (ValueError, KeyError):
+                raise ValueError(f"{variable(name)} must be {setting.bounds}; got {text!r}") from None
+        if not setting.fits(values[name]):
+            raise ValueError(f"{name} ({variable(name)}) must be {setting.bounds}; got {values[name]!r}")
+    return values, overridden
 
 
-def different_settings(before: Mapping[str, Any], now: Settings) -> list[str]:
+def different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each setting that differs from a run's record.
 
     Not for ``teacher_path``: the same teacher may have moved. Its weights are to be compared instead.
     """
+    missing = object()
     return [
-        f"{name} ({_variable(name)}): {before.get(name, 'not recorded')} before, {value} now"
-        for name, value in asdict(now).items()
-        if name != "teacher_path" and (name not in before or before[name] != value)
+        f"{name} ({variable(name)}): {before.get(name, 'not recorded')} before, {now.get(name, 'no such setting')} now"
+        for name in {**now, **before}
+        if name != "teacher_path" and before.get(name, missing) != now.get(name, missing)
     ]
-
-
-def _number(fits: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and fits(value)
-
-
-def _boolean(text: str) -> bool:
-    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-
-
-_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "logit_weight": (_number(lambda x: 0 <= x < inf), "a finite number of at least 0"),
-    "feature_weight": (_number(lambda x: 0 <= x < inf), "a finite number of at least 0"),
-    "temperature": (_number(lambda x: 0 < x < inf), "a finite number above 0"),
-    "balanced": (lambda value: isinstance(value, bool), "true or false (1 or 0)"),
-    "ramp": (_number(lambda x: 0 <= x <= 1), "a share of the epochs, 0 to 1"),
-    "teacher_path": (lambda value: value is None or isinstance(value, str), "a path"),
-}
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "logit_weight": float,
-    "feature_weight": float,
-    "temperature": float,
-    "balanced": _boolean,
-    "ramp": float,
-    "teacher_path": str,
-}

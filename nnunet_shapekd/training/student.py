@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,14 @@ from nnunetv2.utilities.helpers import dummy_context
 from torch import autocast, distributed, nn
 from torch._dynamo import OptimizedModule
 
-from nnunet_shapekd import __version__
 from nnunet_shapekd.files.checkpoints import weights_sha256
-from nnunet_shapekd.method.distillation import DistilledLoss
+from nnunet_shapekd.method.class_mean import VoxelClasses
+from nnunet_shapekd.method.distillation import (
+    DistilledLoss,
+    FeatureDistillation,
+    LogitDistillation,
+    last_decoder_stage,
+)
 from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.curves import plot_distillation
 from nnunet_shapekd.training.find_teacher import (
@@ -32,8 +36,14 @@ from nnunet_shapekd.training.find_teacher import (
     training_command,
 )
 from nnunet_shapekd.training.memory import explained_out_of_memory
-from nnunet_shapekd.training.settings import different_settings, read_settings
+from nnunet_shapekd.training.settings import ABOVE_0, PATH, SHARE, SWITCH, WEIGHT, Setting
 from nnunet_shapekd.training.teacher import MeanImage
+
+#: the weight of each distillation term, a setting -> how settings and classes make the term
+TERMS: dict[str, Callable[[Mapping[str, Any], VoxelClasses], nn.Module]] = {
+    "logit_weight": lambda settings, classes: LogitDistillation(settings["temperature"], classes.has_regions),
+    "feature_weight": lambda settings, classes: FeatureDistillation(),
+}
 
 
 class ShapeKD(OnClassMeans):
@@ -43,10 +53,20 @@ class ShapeKD(OnClassMeans):
     the student on the image with the teacher on the class-mean image of the same augmented sample. Prediction needs
     neither teacher nor this package.
 
-    The attributes below are the settings, see :class:`~nnunet_shapekd.training.settings.Settings`; for one run, an
-    environment variable ``SHAPEKD_<NAME>`` overrides each. The defaults come
-    from a screening on ACDC at a small budget (docs/evidence.md).
+    The attributes below are settings; for one run, an environment variable ``SHAPEKD_<NAME>`` overrides each. Where the
+    defaults come from is in docs/evidence.md.
+
+    Attributes:
+        logit_weight: factor of the logit term, at least 0.
+        feature_weight: factor of the feature term, at least 0.
+        temperature: softens both networks' probabilities in the logit term, above 0.
+        balanced: whether every class gets the same share of a term, however few voxels it has.
+        ramp: share of the epochs, 0 to 1, over which the weights grow linearly; 0 for full weights at once.
+        teacher_path: a teacher's checkpoint, or a folder that holds one; ``None`` for the teacher that nnU-Net's own
+            folders hold for this dataset, plans, configuration and fold.
     """
+
+    role = "student"
 
     logit_weight: float = 1.0
     feature_weight: float = 0.0
@@ -61,6 +81,16 @@ class ShapeKD(OnClassMeans):
     teacher_kind: str = "MeanImage"
     #: the teacher's trainer, which knows what the teacher sees
     teacher_class: type[MeanImage] = MeanImage
+
+    @classmethod
+    def known_settings(cls) -> dict[str, Setting]:
+        own = {"temperature": ABOVE_0, "balanced": SWITCH, "ramp": SHARE, "teacher_path": PATH}
+        return {**super().known_settings(), **dict.fromkeys(TERMS, WEIGHT), **own}
+
+    @classmethod
+    def distillation_terms(cls, settings: Mapping[str, Any], classes: VoxelClasses) -> list[tuple[float, nn.Module]]:
+        """The distillation's terms, each with its weight: those of TERMS; override it to add one of your own."""
+        return [(settings[weight], make(settings, classes)) for weight, make in TERMS.items()]
 
     @classmethod
     def teacher_trainer_name(cls) -> str:
@@ -84,9 +114,8 @@ class ShapeKD(OnClassMeans):
                 f"{type(self).__name__} defines teacher_input, which belongs to its teacher's trainer: the student "
                 "asks that one, so that both see the same. Define it there alone."
             )
-        self.settings, self._overridden = read_settings(self, os.environ)
         super().initialize()
-        if self.settings.feature_weight:
+        if self.loss.needs_features:
             features = self.loss.recorded_features
             last_decoder_stage(self._plain_network()).register_forward_hook(
                 # not in validation and prediction, where nobody would consume it
@@ -96,7 +125,8 @@ class ShapeKD(OnClassMeans):
 
     def _build_loss(self) -> nn.Module:
         segmentation = super()._build_loss()
-        if self.enable_deep_supervision and not isinstance(segmentation, DeepSupervisionWrapper):
+        wrapped = isinstance(segmentation, DeepSupervisionWrapper)
+        if self.enable_deep_supervision and not wrapped:
             raise NotImplementedError(
                 "With deep supervision the distillation takes the scales' weights from nnU-Net's "
                 f"DeepSupervisionWrapper; the loss of {type(self).__name__} is a {type(segmentation).__name__}. Wrap "
@@ -105,22 +135,17 @@ class ShapeKD(OnClassMeans):
         return DistilledLoss(
             segmentation,
             self.classes,
-            self.settings.logit_weight,
-            self.settings.feature_weight,
-            self.settings.temperature,
-            self.settings.balanced,
+            self.distillation_terms(self.settings, self.classes),
+            segmentation.weight_factors if wrapped else (1.0,),
+            self.settings["balanced"],
         )
 
     def _plain_network(self) -> nn.Module:
         network = self.network.module if self.is_ddp else self.network
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
-    def on_train_start(self) -> None:
-        if self.current_epoch > 0:  # after the last epoch, too: the settings would be taken for this run's
-            self._refuse_other_settings()
-        super().on_train_start()
-
-    def _prepare_training(self, split: dict[str, list[str]]) -> None:
+    def prepared(self, split: dict[str, list[str]]) -> dict[str, Any]:
+        record = super().prepared(split)
         trainer = self.teacher_trainer_name()
         command = training_command(self, trainer)
         path = teacher_checkpoint_path(
@@ -131,8 +156,8 @@ class ShapeKD(OnClassMeans):
             self.fold,
         )
         advice = f"This student's teacher is trained (after moving an unfit one away) by:\n    {command}"
-        if self.settings.teacher_path:
-            path = find_teacher(self.settings.teacher_path, self.fold)
+        if self.settings["teacher_path"]:
+            path = find_teacher(self.settings["teacher_path"], self.fold)
             advice = (
                 "Give another teacher_path (SHAPEKD_TEACHER_PATH), or none and train this student's own teacher:\n"
                 f"    {command}"
@@ -150,7 +175,7 @@ class ShapeKD(OnClassMeans):
         self._refuse_leaks(leaked_cases(checkpoint, **split), path, advice)
         self.teacher_class = teacher_trainer_class(checkpoint, path)
         self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
-        if self.settings.feature_weight:
+        if self.loss.needs_features:
             features = self.loss.recorded_features
             stage = last_decoder_stage(self.teacher)
             stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
@@ -164,35 +189,20 @@ class ShapeKD(OnClassMeans):
         if self._do_i_compile():
             self.teacher = torch.compile(self.teacher)
 
-        provenance = {
-            "role": "student",
-            "package_version": __version__,
-            "trainer": type(self).__name__,
-            "settings": asdict(self.settings),
-            "teacher": {
-                "trainer": checkpoint["trainer_name"],
-                "fold": checkpoint["init_args"]["fold"],
-                "epoch": checkpoint["current_epoch"],
-                "training_cases": checkpoint["shapekd"]["training_cases"],
-                "weights_sha256": weights_sha256(checkpoint["network_weights"]),
-            },
-            **split,
-        }
-        if self.current_epoch > 0:
-            if self.provenance["teacher"]["weights_sha256"] != provenance["teacher"]["weights_sha256"]:
-                raise ValueError(f"{path} is another teacher than this training's. {advice}")
-        else:
-            for other in self._checkpoints_in_the_way():
-                self._refuse_to_overwrite(other, provenance)
-        self.provenance = provenance
-        settings = ", ".join(
-            f"{name} {value}{f' ({self._overridden[name]})' if name in self._overridden else ''}"
-            for name, value in provenance["settings"].items()
-        )
+        sha256 = weights_sha256(checkpoint["network_weights"])
+        if self.current_epoch > 0 and self.provenance["teacher"]["weights_sha256"] != sha256:
+            raise ValueError(f"{path} is another teacher than this training's. {advice}")
         self.print_to_log_file(
-            f"Distilling from {path} (epoch {checkpoint['current_epoch']}, weights SHA-256 "
-            f"{provenance['teacher']['weights_sha256'][:12]}…) with {settings}"
+            f"Distilling from {path} (epoch {checkpoint['current_epoch']}, weights SHA-256 {sha256[:12]}…)"
         )
+        record["teacher"] = {
+            "trainer": checkpoint["trainer_name"],
+            "fold": checkpoint["init_args"]["fold"],
+            "epoch": checkpoint["current_epoch"],
+            "training_cases": checkpoint["shapekd"]["training_cases"],
+            "weights_sha256": sha256,
+        }
+        return record
 
     def _refuse_leaks(self, leaked: list[str], path: Path, advice: str) -> None:
         if not leaked:
@@ -202,37 +212,12 @@ class ShapeKD(OnClassMeans):
             f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}); their labels leak into the validation "
             "through it."
         )
-        if not self.settings.teacher_path:
+        if not self.settings["teacher_path"]:
             raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
         self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
 
-    def _refuse_other_settings(self) -> None:
-        differences = different_settings(self.provenance.get("settings", {}), self.settings)
-        if differences:
-            raise ValueError(
-                "This training began with other settings:\n    " + "\n    ".join(differences) + "\n"
-                f"Bring those back to continue {self.output_folder}, or move that folder away and start anew "
-                "without --c."
-            )
-
-    def _refuse_to_overwrite(self, checkpoint: dict[str, Any], now: dict[str, Any]) -> None:
-        before = checkpoint.get("shapekd", {})
-        differences = different_settings(before.get("settings", {}), self.settings)
-        teachers = [run.get("teacher", {}).get("weights_sha256", "not recorded")[:12] for run in (before, now)]
-        if teachers[0] != teachers[1]:
-            differences.append(f"teacher's weights: {teachers[0]} before, {teachers[1]} now")
-        if not differences:
-            return
-        own, bases = type(self).__name__, ", ".join(base.__name__ for base in type(self).__bases__)
-        mine = re.sub("(ShapeKD[^_]*|$)", r"\1Mine", own, count=1)
-        raise ValueError(
-            f"{self.output_folder} holds a run of {own} that this one would overwrite, which differs:\n    "
-            + "\n    ".join(differences)
-            + "\nnnU-Net names result folders by the trainer's class. Move the old run away; or set nnUNet_results to "
-            "another folder; or give these settings a class of their own, in a folder on nnUNet_extTrainer:\n"
-            f"    class {mine}({bases}):\n"
-            f'        teacher_trainer = "{self.teacher_trainer_name()}"'
-        )
+    def _body_of_a_class_like_this(self) -> str:
+        return f'teacher_trainer = "{self.teacher_trainer_name()}"'
 
     def train_step(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
@@ -250,8 +235,8 @@ class ShapeKD(OnClassMeans):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        if self.settings.ramp:
-            self.loss.ramp = min(1.0, (self.current_epoch + 1) / (self.settings.ramp * self.num_epochs))
+        if ramp := self.settings["ramp"]:
+            self.loss.ramp = min(1.0, (self.current_epoch + 1) / (ramp * self.num_epochs))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
@@ -295,14 +280,3 @@ class ShapeKDLogitsFeatures(ShapeKD):
     """Students distilled by both terms."""
 
     feature_weight = 2.0
-
-
-def last_decoder_stage(network: nn.Module) -> nn.Module:
-    """The stage whose features feature distillation compares."""
-    stages = getattr(getattr(network, "decoder", None), "stages", None)
-    if not stages:
-        raise NotImplementedError(
-            f"Feature distillation needs a network with decoder.stages, as nnU-Net's U-Nets have; "
-            f"{type(network).__name__} has none. Distil logits instead (feature_weight 0)."
-        )
-    return stages[-1]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import numpy as np
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunet_shapekd import __version__
 from nnunet_shapekd.method.class_mean import class_mean_image
-from nnunet_shapekd.method.skipless_unet import with_width, without_skips
+from nnunet_shapekd.method.skipless_unet import without_skips
 from nnunet_shapekd.training.base import OnClassMeans
 
 
@@ -18,6 +21,8 @@ class MeanImage(OnClassMeans):
     The teacher sees the reference labels through its input. Its validation Dice says how much of a shape survives the
     bottleneck; it is not a result.
     """
+
+    role = "teacher"
 
     #: number of feature maps of each stage over that of the plans
     width: float = 1.0
@@ -61,14 +66,8 @@ class MeanImage(OnClassMeans):
         )
         super().initialize()
 
-    def _prepare_training(self, split: dict[str, list[str]]) -> None:
-        self.provenance = {
-            "role": "teacher",
-            "package_version": __version__,
-            "trainer": type(self).__name__,
-            "deep_supervision": self.enable_deep_supervision,
-            **split,
-        }
+    def prepared(self, split: dict[str, list[str]]) -> dict[str, Any]:
+        return {**super().prepared(split), "deep_supervision": self.enable_deep_supervision}
 
     def train_step(self, batch: dict) -> dict:
         return super().train_step(self._with_teacher_data(batch))
@@ -114,3 +113,27 @@ class MeanImageHalf(MeanImage):
     """Teachers of half the planned width, so a quarter of the computation."""
 
     width = 0.5
+
+
+def with_width(configuration: ConfigurationManager, width: float) -> ConfigurationManager:
+    """A planned configuration whose network is narrower; the plans themselves stay what they are.
+
+    Args:
+        configuration: of plans whose architecture has ``features_per_stage``, as nnU-Net's U-Nets have.
+        width: factor of the number of feature maps of each stage, above 0; at least one map is left.
+
+    Raises:
+        ValueError: if the width is not above 0.
+        NotImplementedError: if the planned architecture has no such list.
+    """
+    if not width > 0:
+        raise ValueError(f"A teacher's width must be above 0, 1 being that of the plans; got {width}")
+    narrower = ConfigurationManager(deepcopy(configuration.configuration))
+    network = narrower.configuration["architecture"]["arch_kwargs"]
+    if not isinstance(network.get("features_per_stage"), (list, tuple)):
+        raise NotImplementedError(
+            "A teacher of another width needs plans that list features_per_stage, as those of nnU-Net's U-Nets do; "
+            f"{configuration.network_arch_class_name} has none. Use the teacher's trainer of full width."
+        )
+    network["features_per_stage"] = [max(1, round(width * features)) for features in network["features_per_stage"]]
+    return narrower

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -169,7 +168,7 @@ def test_a_finished_teacher_is_found_and_an_unfinished_student_continued(train):
 
 
 def test_a_finished_student_is_left_alone(train):
-    settings = asdict(read_settings(ShapeKD, {})[0])
+    settings = read_settings(ShapeKD, {})[0]
     folder = train.folder(STUDENT, "validated")
     torch.save({"shapekd": {"settings": settings}}, folder / "checkpoint_final.pth")
     refused = train.pair()

@@ -12,8 +12,8 @@ from nnunet_shapekd.method.class_mean import VoxelClasses
 from nnunet_shapekd.method.distillation import DistilledLoss, FeatureDistillation, LogitDistillation, voxel_weights
 
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
-CLASSES = VoxelClasses(LabelManager(LABELS, None))
-WITH_IGNORE = VoxelClasses(LabelManager({**LABELS, "ignore": 4}, None))
+CLASSES = VoxelClasses.of_dataset(LabelManager(LABELS, None))
+WITH_IGNORE = VoxelClasses.of_dataset(LabelManager({**LABELS, "ignore": 4}, None))
 
 
 def logits_of(*probabilities: list[float]) -> torch.Tensor:
@@ -116,7 +116,7 @@ def test_balance_leaves_out_what_is_ignored():
 
 
 def test_balance_over_regions_counts_sets_of_regions():
-    classes = VoxelClasses(LabelManager({"background": 0, "heart": [1, 2], "LV": 2}, [1, 2]))
+    classes = VoxelClasses.of_dataset(LabelManager({"background": 0, "heart": [1, 2], "LV": 2}, [1, 2]))
     heart, lv = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 0, 1])
     target = torch.stack((heart, lv)).reshape(1, 2, 2, 2).bool()
     expected = pytest.approx([1 / 3, 1 / 6, 1 / 6, 1 / 3])
@@ -139,7 +139,7 @@ def test_only_scales_with_weight_count_each_with_its_weight():
     teacher = [torch.randn(2, 4, *s) for s in scales]
     target = [torch.randint(0, 4, (2, 1, *s)) for s in scales]
     teacher[2].fill_(float("nan"))  # must not be touched
-    loss = DistilledLoss(nnunet_loss(weights), CLASSES, logit_weight=3.0)
+    loss = DistilledLoss(nnunet_loss(weights), CLASSES, [(3.0, LogitDistillation())], weights)
     segmentation = loss(student, target)
     loss.teacher_logits = teacher
     kl = LogitDistillation()
@@ -151,7 +151,7 @@ def test_only_scales_with_weight_count_each_with_its_weight():
 
 def test_without_deep_supervision_the_one_scale_counts_once():
     student, teacher, target = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 1, 8, 8))
-    loss = DistilledLoss(nnunet_loss(None), CLASSES)
+    loss = DistilledLoss(nnunet_loss(None), CLASSES, [(1.0, LogitDistillation())])
     segmentation = loss(student, target)
     loss.teacher_logits = teacher
     torch.testing.assert_close(loss(student, target), segmentation + LogitDistillation()(student, teacher))
@@ -160,7 +160,7 @@ def test_without_deep_supervision_the_one_scale_counts_once():
 def test_the_teachers_logits_are_used_once_so_that_validation_is_stock():
     student, teacher, target = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 1, 8, 8))
     stock = nnunet_loss(None)
-    loss = DistilledLoss(stock, CLASSES)
+    loss = DistilledLoss(stock, CLASSES, [(1.0, LogitDistillation())])
     loss.teacher_logits = teacher
     assert loss(student, target) > stock(student, target)
     torch.testing.assert_close(loss(student, target), stock(student, target))
@@ -170,7 +170,7 @@ def test_ignored_voxels_are_out_of_the_distillation():
     student, teacher = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     target = torch.randint(0, 4, (1, 1, 8, 8))
     target[..., 4:] = 4
-    loss = DistilledLoss(nnunet_loss(None, ignore_label=4), WITH_IGNORE)
+    loss = DistilledLoss(nnunet_loss(None, ignore_label=4), WITH_IGNORE, [(1.0, LogitDistillation())])
     loss.teacher_logits = teacher
     loss(student, target)
     torch.testing.assert_close(loss.last_parts[1], LogitDistillation()(student[..., :4], teacher[..., :4]))
@@ -182,11 +182,37 @@ def test_a_temperature_that_is_not_above_zero_is_refused(temperature):
         LogitDistillation(temperature)
 
 
-@pytest.mark.parametrize("name", ["logit_weight", "feature_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
-def test_a_negative_or_endless_weight_is_refused(name, weight):
-    with pytest.raises(ValueError, match=f"{name} must .* got {weight}"):
-        DistilledLoss(nnunet_loss(None), CLASSES, **{name: weight})
+def test_a_negative_or_endless_weight_is_refused_with_its_terms_name(weight):
+    with pytest.raises(ValueError, match=f"FeatureDistillation .* got {weight}"):
+        DistilledLoss(nnunet_loss(None), CLASSES, [(1.0, LogitDistillation()), (weight, FeatureDistillation())])
+
+
+def test_a_term_that_does_not_say_what_it_compares_is_refused():
+    with pytest.raises(ValueError, match='MSELoss .*"logits" or "features"'):
+        DistilledLoss(nnunet_loss(None), CLASSES, [(1.0, nn.MSELoss())])
+
+
+class CosineDistillation(nn.Module):
+    """One minus the cosine between student's and teacher's features: a new term is this, and its row in a list."""
+
+    compares = "features"
+
+    def forward(self, student, teacher, voxel_weights=None):
+        distance = 1 - nn.functional.cosine_similarity(student, teacher.detach(), dim=1)
+        return distance.mean() if voxel_weights is None else (distance * voxel_weights[:, 0]).sum()
+
+
+def test_a_term_of_ones_own_is_added_without_touching_anything_else():
+    output, target = torch.randn(1, 4, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.int16)
+    loss = DistilledLoss(nnunet_loss(None), CLASSES, [(3.0, CosineDistillation())])
+    assert loss.needs_features
+    loss.teacher_logits = output
+    features = torch.zeros(2, 1, 2, 2, 2)
+    features[0, :, 0], features[1, :, 0], features[1, :, 1] = 1, 1, 1  # 45 degrees apart
+    loss.recorded_features.update(student=features[0], teacher=features[1])
+    loss(output, target)
+    assert loss.last_parts[1].item() == pytest.approx(3 * (1 - math.sqrt(0.5)))
 
 
 def test_both_terms_add_up_features_at_the_finest_scale_only():
@@ -196,7 +222,9 @@ def test_both_terms_add_up_features_at_the_finest_scale_only():
     )
     target = [torch.randint(0, 4, (2, 1, 8, 8)), torch.randint(0, 4, (2, 1, 4, 4))]
     features = {"student": torch.randn(2, 6, 8, 8), "teacher": torch.randn(2, 6, 8, 8)}
-    loss = DistilledLoss(nnunet_loss((0.6, 0.4)), CLASSES, logit_weight=0.5, feature_weight=2.0)
+    loss = DistilledLoss(
+        nnunet_loss((0.6, 0.4)), CLASSES, [(0.5, LogitDistillation()), (2.0, FeatureDistillation())], (0.6, 0.4)
+    )
     loss.ramp = 0.1
     loss.teacher_logits = teacher
     loss.recorded_features.update(features)

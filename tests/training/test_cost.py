@@ -153,7 +153,7 @@ def test_the_teachers_weights_and_logits_stay_until_the_loss():
     (_, alone), (_, with_teacher) = step_cost(network, batch), step_cost(network, batch, teacher)
     weights, logits = (1 * 8 + 8 * 3) * 4, 2 * 3 * 64 * 64 * 4
     assert with_teacher == alone + weights + logits  # and none of its other activations, although it runs first
-    _, distilled = step_cost(network, batch, teacher, LogitDistillation())
+    _, distilled = step_cost(network, batch, teacher, [LogitDistillation()])
     assert distilled >= with_teacher
 
 
@@ -173,5 +173,5 @@ def test_the_settings_of_the_environment_count(monkeypatch):
 
 def test_a_step_with_a_teacher_leaves_no_gradients():
     network, teacher = two_convolutions(), two_convolutions()
-    step_cost(network, torch.empty((2, 1, 4, 4), device="meta"), teacher, LogitDistillation())
+    step_cost(network, torch.empty((2, 1, 4, 4), device="meta"), teacher, [LogitDistillation()])
     assert all(weight.grad is None for weight in (*network.parameters(), *teacher.parameters()))

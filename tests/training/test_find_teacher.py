@@ -134,14 +134,14 @@ def test_fold_all_leaks_nothing_into_a_validation_on_the_training_cases(nnunet_e
     assert leaked_cases(checkpoint, split[0][1:], split[0][:1]) == split[0][:1]
 
 
-def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path):
+def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
     splits = nnunet_environment.root / "preprocessed" / DATASET / "splits_final.json"
     content = splits.read_bytes()
     splits.unlink()  # nnU-Net then makes one, of numpy strings
     try:
         trainer = make(TEACHER)
-        trainer.initialize()
-        trainer._prepare_training(trainer._split_it_began_with())
+        trainer.on_train_start()
         assert splits.is_file()
     finally:
         splits.write_bytes(content)
@@ -222,11 +222,11 @@ HALF = "nnUNetTrainerMeanImageHalf_1epoch"
 
 
 @pytest.fixture
-def narrow(nnunet_environment):
+def narrow(nnunet_environment, monkeypatch):
     """An untrained teacher of half the width, on disk."""
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
     trainer = make(HALF)
-    trainer.initialize()
-    trainer._prepare_training(trainer._split_it_began_with())
+    trainer.on_train_start()
     path = nnunet_environment.fold(HALF) / "checkpoint_final.pth"
     trainer.save_checkpoint(str(path))
     yield path

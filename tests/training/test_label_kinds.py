@@ -43,7 +43,7 @@ def region_batch(trainer, ignored_half: bool) -> tuple[dict, list[torch.Tensor]]
 
 def test_a_class_is_a_set_of_regions():
     manager = LabelManager(REGIONS, [1, 2, 3])
-    classes = VoxelClasses(manager)
+    classes = VoxelClasses.of_dataset(manager)
     labels = torch.tensor([0, 1, 2, 3, 3, -1]).reshape(1, 1, 2, 3)
     target = as_nnunets_loaders_deliver(labels.clamp_min(0), manager)
     assert target.shape == (1, 3, 2, 3)
@@ -56,13 +56,13 @@ def test_a_class_is_a_set_of_regions():
 
 def test_labels_of_the_same_regions_are_one_class():
     manager = LabelManager({"background": 0, "whole": [1, 2, 3], "core": [2, 3]}, [1, 2])
-    found = VoxelClasses(manager).of_label_map(torch.arange(4).reshape(1, 1, 2, 2)).flatten().tolist()
+    found = VoxelClasses.of_dataset(manager).of_label_map(torch.arange(4).reshape(1, 1, 2, 2)).flatten().tolist()
     assert found[2] == found[3] and len(set(found)) == 3
 
 
 def test_the_ignore_label_is_a_class_of_its_own_beside_regions():
     manager = LabelManager({**REGIONS, "ignore": 4}, [1, 2, 3])
-    classes = VoxelClasses(manager)
+    classes = VoxelClasses.of_dataset(manager)
     labels = torch.arange(5).reshape(1, 1, 1, 5)
     target = as_nnunets_loaders_deliver(labels, manager)
     assert target.shape == (1, 4, 1, 5)
@@ -74,7 +74,7 @@ def test_the_ignore_label_is_a_class_of_its_own_beside_regions():
 def test_more_regions_than_bits_are_refused():
     labels = {"background": 0} | {f"r{i}": [i, i + 1] for i in range(1, 64)}
     with pytest.raises(NotImplementedError, match="62 regions.*has 63"):
-        VoxelClasses(LabelManager(labels, list(range(1, 64))))
+        VoxelClasses.of_dataset(LabelManager(labels, list(range(1, 64))))
 
 
 @pytest.mark.parametrize("ignore", [False, True], ids=["", "ignore"])

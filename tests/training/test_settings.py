@@ -8,13 +8,22 @@ import pytest
 import torch
 from conftest import STUDENT, TEACHER, Malicious, edit, make
 
-from nnunet_shapekd.training.settings import Settings, read_settings
+from nnunet_shapekd.training.settings import read_settings
 from nnunet_shapekd.training.student import ShapeKD
+
+DEFAULTS = {
+    "logit_weight": 1.0,
+    "feature_weight": 0.0,
+    "temperature": 1.0,
+    "balanced": False,
+    "ramp": 0.5,
+    "teacher_path": None,
+}
 
 
 def test_without_variables_the_class_attributes_count():
     settings, overridden = read_settings(ShapeKD, {"HOME": "/root"})
-    assert settings == Settings(1.0, 0.0, 1.0, False, 0.5, None) and overridden == {}
+    assert settings == DEFAULTS and overridden == {}
 
 
 def test_variables_override_attributes():
@@ -27,13 +36,13 @@ def test_variables_override_attributes():
         "SHAPEKD_TEACHER_PATH": "/somewhere",
     }
     settings, overridden = read_settings(ShapeKD, environment)
-    assert settings == Settings(0.5, 2.0, 4.0, True, 0.25, "/somewhere")
+    assert settings == dict(zip(DEFAULTS, (0.5, 2.0, 4.0, True, 0.25, "/somewhere"), strict=True))
     assert overridden["temperature"] == "SHAPEKD_TEMPERATURE" and len(overridden) == 6
 
 
 def test_an_empty_variable_is_not_set():
     settings, overridden = read_settings(ShapeKD, {"SHAPEKD_TEMPERATURE": ""})
-    assert settings.temperature == 1.0 and not overridden
+    assert settings["temperature"] == 1.0 and not overridden
 
 
 @pytest.mark.parametrize(
@@ -68,7 +77,7 @@ def test_an_attribute_out_of_bounds_is_refused(name, value):
 
 def test_a_path_object_is_a_path():
     settings, _ = read_settings(type("Mine", (ShapeKD,), {"teacher_path": Path("/somewhere")}), {})
-    assert settings.teacher_path == "/somewhere"
+    assert settings["teacher_path"] == "/somewhere"
 
 
 def test_a_mistyped_variable_is_refused_with_what_was_meant():
@@ -88,8 +97,8 @@ def test_settings_reach_the_loss_the_log_and_the_checkpoint(ready, nnunet_enviro
     trainer = make(STUDENT)
     trainer.output_folder = str(tmp_path)  # an empty one
     trainer.on_train_start()
-    assert trainer.loss.logits.temperature == 3 and trainer.loss.balanced
-    said = [line for line in capsys.readouterr().out.splitlines() if "Distilling from" in line]
+    assert trainer.loss.terms[0][1].temperature == 3 and trainer.loss.balanced
+    said = [line for line in capsys.readouterr().out.splitlines() if "Settings:" in line]
     assert len(said) == 1 and "temperature 3.0 (SHAPEKD_TEMPERATURE), balanced True (SHAPEKD_BALANCED)" in said[0]
     trainer.save_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
     entry = torch.load(tmp_path / "checkpoint_latest.pth", weights_only=False)["shapekd"]

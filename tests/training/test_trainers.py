@@ -21,10 +21,10 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from nnunet_shapekd.method.skipless_unet import SkiplessUNetDecoder, with_width
+from nnunet_shapekd.method.skipless_unet import SkiplessUNetDecoder
 from nnunet_shapekd.training.resumable import network_builder_name
 from nnunet_shapekd.training.student import ShapeKD, ShapeKDLogitsFeatures
-from nnunet_shapekd.training.teacher import MeanImage, MeanImageHalf
+from nnunet_shapekd.training.teacher import MeanImage, MeanImageHalf, with_width
 
 LENGTHS = {"": 1000, "_1epoch": 1} | {f"_{n}epochs": n for n in (5, 10, 20, 50, 100, 250, 500)}
 TEACHER_OF = dict.fromkeys(("ShapeKD", "ShapeKDFeatures", "ShapeKDLogitsFeatures"), "MeanImage")

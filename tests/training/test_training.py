@@ -12,7 +12,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
-from nnunet_shapekd.method.distillation import DistilledLoss
+from nnunet_shapekd.method.distillation import DistilledLoss, FeatureDistillation, LogitDistillation
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage, _teacher_input_dataset
 
@@ -72,7 +72,7 @@ def test_with_weight_0_a_step_is_stock_nnunets_step(ready, monkeypatch):
     stock.initialize()
     stock.network.load_state_dict(ready.network.state_dict())
     stock.network.train()
-    ready.loss.logit_weight = 0.0
+    ready.loss.terms = []
     for trainer in (ready, stock):
         for seed in range(2):
             trainer.train_step(batch_of(trainer, seed))
@@ -278,9 +278,14 @@ def test_no_part_of_a_step_makes_a_float64_tensor(nnunet_environment, regions, b
     if regions:
         target = torch.cat([torch.isin(target, torch.tensor(r)) for r in ([1, 2, 3], [2, 3], [3], [4])], dim=1)
     with Float64Watch() as watch:
-        classes = VoxelClasses(manager)
+        classes = VoxelClasses.of_dataset(manager)
         class_mean_image(torch.randn(2, 1, 8, 8), classes.of_target(target), classes.number)
-        loss = DistilledLoss(lambda output, target: output.mean(), classes, 1.0, 2.0, 1.5, balanced)
+        loss = DistilledLoss(
+            lambda output, target: output.mean(),
+            classes,
+            [(1.0, LogitDistillation(1.5, regions)), (2.0, FeatureDistillation())],
+            balanced=balanced,
+        )
         loss.teacher_logits = torch.randn(2, 3 if regions else 4, 8, 8)
         loss.recorded_features.update(student=torch.randn(2, 6, 8, 8), teacher=torch.randn(2, 6, 8, 8))
         loss(torch.randn_like(loss.teacher_logits, requires_grad=True), target).backward()
@@ -305,7 +310,7 @@ def test_under_autocast_means_and_losses_stay_float32(ready):
     expected = class_mean_image(batch["data"], batch["target"][0])
     student = [torch.randn(4, 4, *t.shape[2:]).bfloat16() for t in batch["target"]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = ready._teacher_data(MeanImage, batch["data"], batch["target"][0])
+        found = ready._with_image(MeanImage.teacher_input, batch["data"], batch["target"][0])
         assert found.dtype == torch.float32 and torch.equal(found, expected)
         ready.loss.teacher_logits = [torch.randn_like(s) * 1e4 for s in student]
         ready.loss(student, batch["target"])
