@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -35,7 +38,7 @@ class DamagedCheckpointError(ValueError):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint of nnU-Net's without running any code it may hold.
+    """Read a checkpoint of nnU-Net's without running any code it may hold, and only if every byte is what was written.
 
     Returns:
         The checkpoint, all tensors on the CPU.
@@ -43,45 +46,73 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if there is no such file.
         UnsafeCheckpointError: if it holds more than weights and plain values.
-        DamagedCheckpointError: if it cannot be read, or is no checkpoint.
+        DamagedCheckpointError: if it cannot be read, is damaged, or is no checkpoint. What is wrong with the disk or
+            the installation stays the error it is: no reason to give a checkpoint up.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file.")
-    try:
-        with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
-            checkpoint = load(path, weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message starts by advising to load the file without this protection
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        raise UnsafeCheckpointError(
-            f"{path} holds something other than weights and plain values{f' ({forbidden[1]})' if forbidden else ''} "
-            "and was not loaded: a checkpoint can run code. If you do not know where it comes from, delete it."
-        ) from None
+        what = "is a folder, expected a checkpoint's file" if path.is_dir() else "is not there, or is no file"
+        raise FileNotFoundError(f"{path} {what}.")
+    with path.open("rb") as file, only_weights_and_values():
+        checked = _check_sums(file, path)
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, ImportError, AttributeError, MemoryError):
+            raise
+        except pickle.UnpicklingError as error:
+            if not checked and "GLOBAL" not in str(error):
+                raise _damaged(path, error) from None
+            # torch's own message starts by advising to load the file without this protection
+            forbidden = re.search(r"GLOBAL (\S+)", str(error))
+            raise UnsafeCheckpointError(
+                f"{path} holds something other than weights and plain values"
+                f"{f' ({forbidden[1]})' if forbidden else ''} and was not loaded: a checkpoint can run code. If you do "
+                "not know where it comes from, delete it."
+            ) from None
+        except Exception as error:  # torch raises runtime, key, value and end-of-file errors for a damaged file
+            raise _damaged(path, error) from None
     if not isinstance(checkpoint, dict):
         raise DamagedCheckpointError(f"{path} is no checkpoint of nnU-Net: it holds a {type(checkpoint).__name__}.")
     return checkpoint
 
 
-def load(path: Path, weights_only: bool) -> Any:
-    """``torch.load`` onto the CPU; tensors stay on the disk until they are used.
+@contextmanager
+def only_weights_and_values() -> Iterator[None]:
+    """Inside, whatever calls ``torch.load`` gets weights and plain values alone, even with ``weights_only=False``."""
+    force, force_no = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = {name: os.environ.pop(name) for name in (force, force_no) if name in os.environ}  # torch refuses both
+    os.environ[force] = "1"
+    try:
+        with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
+            yield
+    finally:
+        del os.environ[force]
+        os.environ.update(before)
+
+
+def _check_sums(file: BinaryIO, path: Path) -> bool:
+    """Whether the file is the zip that torch writes since 1.6, and whole: torch itself does not compare its checksums.
 
     Raises:
-        DamagedCheckpointError: if the content is damaged. What is wrong with the disk or the installation stays what
-            it is: no reason to give a checkpoint up.
+        DamagedCheckpointError: if it begins like one, and a byte of its content is another than when it was written.
     """
-    whole = zipfile.is_zipfile(path)  # as torch writes since 1.6
+    if file.read(2) != b"PK":
+        file.seek(0)
+        return False
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=whole)
-    except (OSError, ImportError, AttributeError, MemoryError):
-        raise
-    except pickle.UnpicklingError as error:
-        if weights_only and (whole or "GLOBAL" in str(error)):  # not damaged: of forbidden content
-            raise
-        damage = "UnpicklingError"
-    except Exception as error:  # torch raises runtime, key, value and end-of-file errors for a damaged file
-        damage = type(error).__name__
-    raise DamagedCheckpointError(f"{path} cannot be read, it is damaged or truncated ({damage}).")
+        damaged = zipfile.ZipFile(file).testzip()
+    except Exception as error:  # zipfile, zlib and struct have an exception class each for a broken file
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise  # EINVAL is that of a seek to where a damaged directory points
+        raise _damaged(path, error) from None
+    if damaged is not None:
+        raise DamagedCheckpointError(f"{path} cannot be read, it is damaged (checksum of {damaged}).")
+    file.seek(0)
+    return True
+
+
+def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path} cannot be read, it is damaged or truncated ({type(error).__name__}).")
 
 
 def weights_sha256(weights: dict[str, torch.Tensor]) -> str:

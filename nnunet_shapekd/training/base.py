@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ class OnClassMeans(ResumableTraining):
             # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again
             batch = {**batch, "data": self._with_image(self.student_input, data, finest), "target": target}
         return super().train_step(batch)
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        # mixed precision may skip a single step whose loss is no number; weights that are none stay so
+        if isnan(self.logger.get_value("train_losses", step=-1)) and not all(
+            bool(weight.isfinite().all()) for weight in self.network.parameters()
+        ):
+            raise RuntimeError(
+                f"The training of {type(self).__name__} diverged: loss and weights are not numbers any more, and no "
+                "checkpoint of this epoch was written. Look for infinite or constant images, and at the learning rate "
+                f"({self.initial_lr}); --c goes on from the last checkpoint in {self.output_folder}."
+            )
 
     def _with_image(self, change: ImageChange, data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``data`` with ``change(image, classes, number)`` as its image; a cascade's previous stage passes through."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +99,53 @@ def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, 
             f"{path} is not a teacher: it was written by {trainer}{f' as a {role}' if role else ''}. A teacher is "
             f"trained with a MeanImage trainer. {advice}"
         )
+    if problems := list(_problems(checkpoint)):
+        raise ValueError(f"The teacher {path} is incomplete:\n    " + "\n    ".join(problems) + f"\n{advice}")
     return checkpoint
+
+
+#: what a student reads of its teacher's checkpoint: where, what it must be, in words, and whether it is
+_RECORD: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (("trainer_name",), "a name", lambda value: isinstance(value, str)),
+    (("current_epoch",), "a number", lambda value: isinstance(value, int)),
+    (
+        ("network_weights",),
+        "tensors by their names",
+        lambda value: isinstance(value, dict) and value and all(isinstance(w, torch.Tensor) for w in value.values()),
+    ),
+    (("init_args", "plans"), "nnU-Net's plans", lambda value: isinstance(value, dict)),
+    (("init_args", "configuration"), "a configuration's name", lambda value: isinstance(value, str)),
+    (("init_args", "dataset_json"), "the dataset.json", lambda value: isinstance(value, dict)),
+    (("init_args", "fold"), "a fold", lambda value: isinstance(value, (int, str))),
+    (("shapekd", "deep_supervision"), "true or false", lambda value: isinstance(value, bool)),
+    (
+        ("shapekd", "training_cases"),
+        "a list of cases",
+        lambda value: isinstance(value, list) and all(isinstance(case, str) for case in value),
+    ),
+)
+
+
+def _problems(checkpoint: dict[str, Any]) -> Iterator[str]:
+    """What is not as a teacher's training writes it, one line each."""
+    for keys, expected, fits in _RECORD:
+        value: Any = checkpoint
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not fits(value):
+            found = "missing" if value is None else f"a {type(value).__name__} that is not"
+            yield f"{'/'.join(keys)}: expected {expected}, it is {found}"
 
 
 def fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str, str]:
     """What teacher and student must have in common, each value as JSON (in which even NaN equals itself)."""
+    labels = dataset["labels"]
+    has_regions = any(isinstance(values, (list, tuple)) for values in labels.values())
     found = {
         "dataset": plans["dataset_name"],
-        "labels": dataset["labels"],
+        "labels": labels,
+        # which is that of the channels; elsewhere the order in dataset.json means nothing
+        "order of regions": [list(labels), dataset.get("regions_class_order")] if has_regions else None,
         "channels": dataset.get("channel_names") or dataset.get("modality"),
         "plans": plans["plans_name"],
         "intensity properties": plans.get("foreground_intensity_properties_per_channel"),
@@ -116,7 +155,7 @@ def fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str
     configuration = PlansManager(plans).get_configuration(configuration_name).configuration
     for key in ("data_identifier", "spacing", "patch_size", "normalization_schemes", "use_mask_for_norm"):
         found[key] = configuration.get(key)
-    return {what: json.dumps(value) for what, value in found.items()}
+    return {what: json.dumps(value, sort_keys=True) for what, value in found.items()}
 
 
 def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> None:
@@ -134,7 +173,13 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
         ValueError: naming all differences, if the two were not trained on the same preprocessed data.
     """
     init_args = checkpoint["init_args"]
-    theirs = fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
+    try:
+        theirs = fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The plans or the dataset.json in the teacher {path} are not nnU-Net's: {type(error).__name__}: {error}. "
+            f"{advice}"
+        ) from error
     own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
     differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
     if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:

@@ -16,7 +16,7 @@ from batchgenerators.utilities.file_and_folder_operations import join
 from nnunet_shapekd.files.checkpoints import (
     DamagedCheckpointError,
     UnsafeCheckpointError,
-    load,
+    only_weights_and_values,
     read_checkpoint,
     write_atomically,
 )
@@ -81,10 +81,13 @@ class ResumableTraining:
         write_atomically(checkpoint, filename)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest readable one."""
+        """nnU-Net's, and the provenance; with ``--c`` a damaged file falls back to the newest good one.
+
+        Nothing in a file is run: nnU-Net itself loads with ``weights_only=False``, which torch overrules in here.
+        """
         path = Path(filename_or_checkpoint)
         try:
-            checkpoint = load(path, weights_only=False)
+            checkpoint = read_checkpoint(path)
         except DamagedCheckpointError as damage:
             # --val, and --val_best after a training, mean exactly the file they name
             if not self.logger.resume or self.was_initialized:
@@ -98,7 +101,8 @@ class ResumableTraining:
                 f"{path} was not written by {type(self).__name__}. Move {self.output_folder} away and train anew "
                 "without --c."
             )
-        super().load_checkpoint(str(path))
+        with only_weights_and_values():
+            super().load_checkpoint(str(path))
         self.provenance = checkpoint["shapekd"]
 
     def _checkpoints_in_the_way(self) -> list[dict[str, Any]]:
@@ -115,10 +119,13 @@ class ResumableTraining:
 
     def _newest_readable(self, folder: Path, damage: DamagedCheckpointError) -> tuple[Path, dict[str, Any]]:
         """The checkpoint to continue from instead of the damaged one, with its path."""
-        readable = {}
+        readable, own = {}, type(self).__name__
         for path in folder.glob("checkpoint_*.pth"):
-            with contextlib.suppress(DamagedCheckpointError):
-                readable[path] = load(path, weights_only=False)
+            with contextlib.suppress(DamagedCheckpointError, UnsafeCheckpointError):
+                checkpoint = read_checkpoint(path)
+                # not what somebody else has put there; 0.1.0 did not record the name
+                if "shapekd" in checkpoint and checkpoint["shapekd"].get("trainer", own) == own:
+                    readable[path] = checkpoint
         if not readable:
             raise ValueError(
                 f"{damage} There is no other readable checkpoint to continue from. Move {folder} away and train anew "

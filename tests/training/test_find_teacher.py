@@ -9,7 +9,7 @@ import torch
 from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, batch_of, edit, make, own
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_shapekd.training.find_teacher import leaked_cases, read_teacher_checkpoint
+from nnunet_shapekd.training.find_teacher import fingerprint, leaked_cases, read_teacher_checkpoint
 
 
 def test_a_missing_teacher_is_named_with_the_command_before_the_loaders_start(
@@ -75,9 +75,35 @@ def come_from_nowhere(checkpoint):
     checkpoint["trainer_name"] = "nnUNetTrainerMeanImage_Mine"
 
 
+def without(*keys):
+    """A change that takes an entry away."""
+
+    def change(checkpoint):
+        *above, last = keys
+        for key in above:
+            checkpoint = checkpoint[key]
+        checkpoint.pop(last)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (without("init_args"), "init_args/plans.* missing"),
+        (without("init_args", "configuration"), "init_args/configuration"),
+        (without("init_args", "fold"), "init_args/fold"),
+        (without("trainer_name"), "trainer_name"),
+        (without("current_epoch"), "current_epoch"),
+        (without("network_weights"), "network_weights"),
+        (without("shapekd", "training_cases"), "shapekd/training_cases"),
+        (without("shapekd", "deep_supervision"), "shapekd/deep_supervision"),
+        (without("init_args", "plans", "dataset_name"), "KeyError: 'dataset_name'"),
+        (without("init_args", "dataset_json", "labels"), "KeyError: 'labels'"),
+        (lambda checkpoint: checkpoint["network_weights"].update(odd="text"), "network_weights.* not"),
+        (lambda checkpoint: checkpoint["shapekd"].update(training_cases=7), "shapekd/training_cases.* int"),
+        (lambda checkpoint: checkpoint.update(init_args=None), "init_args/plans"),
+        (lambda checkpoint: checkpoint["init_args"]["plans"].update(configurations=3), "plans .* not nnU-Net's"),
         (change_dataset, r'does not fit(?s:.)*dataset: teacher "Dataset003_Liver", student "Dataset027_ACDC"'),
         (change_labels, r'does not fit(?s:.)*labels: teacher \{"background": 0, "liver": 1\}'),
         (change_channels, r'does not fit(?s:.)*channels: teacher \{"0": "CT", "1": "PET"\}'),
@@ -98,6 +124,14 @@ def test_an_unfit_teacher_is_refused_with_its_reason(
         make(STUDENT).run_training()
     assert str(teacher_file) in str(error.value)
     assert f"nnUNetv2_train 27 2d 0 -tr {TEACHER} -p {PLANS} -device cpu" in str(error.value)
+
+
+def test_the_order_of_labels_means_nothing_but_that_of_regions(nnunet_environment):
+    plans = make("nnUNetTrainer").plans_manager.plans
+    reordered = [{"labels": dict(labels)} for labels in ([("background", 0), ("a", 1)], [("a", 1), ("background", 0)])]
+    assert fingerprint(plans, "2d", reordered[0]) == fingerprint(plans, "2d", reordered[1])
+    regions = [{"labels": {"background": 0, **of}} for of in ({"a": [1, 2], "b": 2}, {"b": 2, "a": [1, 2]})]
+    assert fingerprint(plans, "2d", regions[0]) != fingerprint(plans, "2d", regions[1])
 
 
 def test_a_students_checkpoint_is_no_teacher(nnunet_environment, teacher_file, student, loaders_must_not_start):

@@ -13,7 +13,9 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_shapekd.files.provenance import provenance_of
 from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.method.intensity_moves import SMOOTHING, jitter_class_means
+from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.moves import MeanJitter
+from nnunet_shapekd.training.settings import WEIGHT
 from nnunet_shapekd.training.student import ShapeKD
 
 JITTER = "nnUNetTrainerMeanJitter_1epoch"
@@ -171,6 +173,29 @@ def test_the_checkpoint_opens_in_a_bare_nnunet_and_is_continued_with_the_same_se
         trainer.num_epochs = 3
         with pytest.raises(ValueError, match="mean_jitter_share.* 1.0 before, 0.5 now") if refused else nullcontext():
             trainer.on_train_start()
+
+
+class Darker(OnClassMeans):
+    """A move of one's own is a mixin like this one."""
+
+    darker: float = 1.0
+
+    @classmethod
+    def known_settings(cls):
+        return {**super().known_settings(), "darker": WEIGHT}
+
+    def student_input(self, image, classes, num_classes):
+        return super().student_input(image, classes, num_classes) - self.settings["darker"] * (classes > 0)
+
+
+def test_a_move_of_ones_own_is_one_mixin_that_adds_to_its_neighbours(ready, monkeypatch):
+    monkeypatch.setenv("SHAPEKD_DARKER", "3")
+    trainer = own(type("Mine", (Darker, ShapeKD, type(make("nnUNetTrainer_1epoch"))), {}), teacher_trainer=TEACHER)
+    trainer.on_train_start()
+    seen, batch = seen_by(trainer.network), batch_of(trainer)
+    trainer.train_step(batch)
+    torch.testing.assert_close(seen[0], batch["data"] - 3 * (batch["target"][0] > 0))
+    assert trainer.provenance["settings"]["darker"] == 3 and trainer.provenance["role"] == "student"
 
 
 @pytest.mark.parametrize("wrong", [{"mean_jitter": -1.0}, {"mean_jitter_share": 1.5}, {"mean_jitter": float("nan")}])

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.method.distillation import DistilledLoss, FeatureDistillation, LogitDistillation
-from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.student import TERMS, ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage, _teacher_input_dataset
 
 
@@ -186,6 +186,24 @@ def test_folds_of_a_users_own_are_the_users_business(nnunet_environment):
     trainer = own(Student)
     trainer.fold = 17
     assert trainer.do_split() == (["a"], ["b"])
+
+
+def test_a_row_in_the_list_of_terms_is_a_setting_and_a_part_of_the_loss(nnunet_environment, teacher, monkeypatch):
+    class Louder(torch.nn.Module):
+        compares = "logits"
+
+        def forward(self, student, teacher, voxel_weights=None):
+            return student.mean() * 0 + 1
+
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
+    monkeypatch.setitem(TERMS, "louder_weight", lambda settings, classes: Louder())
+    monkeypatch.setenv("SHAPEKD_LOUDER_WEIGHT", "5")
+    trainer = own(type(make(STUDENT)), logit_weight=0.0, ramp=0.0, teacher_trainer=TEACHER)
+    trainer.on_train_start()
+    trainer.network.train()
+    # the weights of the deep-supervision scales sum to 1
+    assert trainer.train_step(batch_of(trainer))["distillation_loss"] == pytest.approx(5.0)
+    assert trainer.provenance["settings"]["louder_weight"] == 5.0
 
 
 def test_a_ramp_raises_the_weights_over_the_first_epochs(nnunet_environment, teacher, monkeypatch):
