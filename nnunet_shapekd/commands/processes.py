@@ -6,14 +6,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 
 def run_to_the_end(command: list[str]) -> int:
     """Run a command; whatever ends it or this process before its time ends all processes it has started.
 
-    SIGTERM and SIGHUP interrupt as Ctrl-C does, unless they are ignored (nohup) or have a handler already.
+    Even SIGKILL does, except on Windows, by a small process that waits for the end of this one. SIGTERM and SIGHUP
+    interrupt as Ctrl-C does, unless they are ignored (nohup) or have a handler already.
 
     Returns:
         The exit status; below 0 the number of the signal that ended it.
@@ -26,8 +29,9 @@ def run_to_the_end(command: list[str]) -> int:
         try:
             # a group of its own: nnU-Net's workers outlive a killed trainer otherwise
             process = subprocess.Popen(command, start_new_session=True)
-            interruptions.let_through()
-            status = process.wait()
+            with _guarded(process):
+                interruptions.let_through()
+                status = process.wait()
         except BaseException:
             interruptions.hold_back()
             if process is not None:
@@ -36,6 +40,37 @@ def run_to_the_end(command: list[str]) -> int:
     if status:
         _end_group(process)
     return status
+
+
+#: reads what is never written until the process at the other end is gone, or says that all is well
+_GUARD = """
+import os, signal, sys, time
+group = int(sys.argv[1])
+if not sys.stdin.read():
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+        except OSError:
+            break
+        time.sleep(10)
+"""
+
+
+@contextlib.contextmanager
+def _guarded(process: subprocess.Popen) -> Iterator[None]:
+    """Inside, the process's group ends with this process, even if that is killed."""
+    if not hasattr(os, "killpg"):  # Windows
+        yield
+        return
+    command = [sys.executable, "-c", _GUARD, str(process.pid)]
+    nowhere = subprocess.DEVNULL
+    # a session of its own: Ctrl-C is this process's business
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            guard.communicate(b"all is well")
 
 
 class _Interruptions:

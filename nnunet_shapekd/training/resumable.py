@@ -20,6 +20,7 @@ from nnunet_shapekd.files.checkpoints import (
     read_checkpoint,
     write_atomically,
 )
+from nnunet_shapekd.files.lock import FolderInUseError, hold
 
 
 def network_builder_name(trainer: type) -> str:
@@ -44,9 +45,22 @@ class ResumableTraining:
     def on_train_start(self) -> None:
         self._saved_at = time()
         if self.local_rank == 0:
+            self._hold_folder()
             for unfinished in Path(self.output_folder).glob(".checkpoint_*.partial"):  # a killed run's
                 unfinished.unlink()
         super().on_train_start()
+
+    def _hold_folder(self) -> None:
+        """Two trainings in one folder would overwrite each other's checkpoints and log."""
+        try:
+            not_held = hold(self.output_folder, f"training {type(self).__name__}")
+        except FolderInUseError as error:
+            raise FolderInUseError(
+                f"{error}. Wait until that training has ended, or end it, and continue with --c; to train beside it, "
+                "set nnUNet_results to another folder."
+            ) from None
+        if not_held:
+            self.print_to_log_file(f"WARNING: nothing keeps a second training out of {self.output_folder}: {not_held}.")
 
     def on_epoch_end(self) -> None:
         super().on_epoch_end()

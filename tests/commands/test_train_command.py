@@ -332,6 +332,15 @@ def test_an_interrupted_run_leaves_nothing_behind(sent, wait):
     assert process.returncode != 0 and "KeyboardInterrupt" in error
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs bash and signals")
+def test_even_a_killed_run_leaves_nothing_behind():
+    process = run_in_python(["bash", "-c", "sleep 600 & echo began; wait"])
+    assert process.stdout.readline() == "began\n"
+    process.kill()
+    process.communicate(timeout=60)  # returns when nobody holds the pipes any more
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_signal_during_the_start_is_not_lost_and_loses_no_program(monkeypatch):
     started = []
 

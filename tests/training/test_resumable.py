@@ -1,6 +1,8 @@
 """Saving, resuming and provenance, in this process."""
 
 import shutil
+import subprocess
+import sys
 from time import time
 
 import numpy as np
@@ -10,7 +12,7 @@ from conftest import STUDENT, TEACHER, Malicious, edit, make
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_shapekd.files import checkpoints
+from nnunet_shapekd.files import checkpoints, lock
 from nnunet_shapekd.files.checkpoints import read_checkpoint
 from nnunet_shapekd.training import resumable
 
@@ -225,12 +227,26 @@ def test_a_killed_save_leaves_the_old_checkpoint(ready, tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
+def test_a_training_beside_another_in_one_folder_is_refused_before_it_writes(ready, tmp_path, loaders_must_not_start):
+    code = (
+        f"from nnunet_shapekd.files.lock import hold; hold({str(tmp_path)!r}, 'training'); print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        ready.output_folder = str(tmp_path)
+        with pytest.raises(ValueError, match=f"{tmp_path} is in use: training by process {other.pid} .*--c"):
+            ready.on_train_start()
+        other.communicate(b"\n")
+    assert {path.name for path in tmp_path.iterdir()} == {lock.NAME}
+    ready.on_train_start()
+
+
 def test_what_a_killed_save_left_is_cleared_at_the_next_start(ready, tmp_path):
     ready.output_folder = str(tmp_path)
     (tmp_path / ".checkpoint_latest.pth.partial").write_bytes(b"half")
     (tmp_path / "checkpoint_best.pth").write_bytes(b"not ours to clear")
     ready.on_train_start()
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_best.pth"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint_best.pth", lock.NAME}
 
 
 @pytest.mark.parametrize(("seconds_ago", "saves"), [(30, False), (61, True)])
