@@ -125,6 +125,28 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def handed_over(stand_in: BinaryIO) -> Iterator[list[Any]]:
+    """Inside, what is saved into ``stand_in`` by ``torch.save`` is put into the list instead, as it is.
+
+    nnU-Net builds a checkpoint and saves it in one method (2.8); serialising it twice to add an entry costs seconds.
+    """
+    found: list[Any] = []
+    save = torch.save
+
+    def hand_over(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        if f is stand_in:
+            found.append(obj)
+        else:
+            save(obj, f, *args, **kwargs)
+
+    torch.save = hand_over
+    try:
+        yield found
+    finally:
+        torch.save = save
+
+
 def write_atomically(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """``torch.save`` beside ``path``, then rename: a killed run leaves the old file or the new one."""
     path = Path(path)

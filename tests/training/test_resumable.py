@@ -254,7 +254,7 @@ def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready,
     ready.output_folder = str(tmp_path)
     ready.num_epochs = 10
     ready._best_ema = 0.1  # this epoch is the best so far
-    ready._saved_at = time() - seconds_ago
+    ready._saved_at, ready.seconds_between_saves = time() - seconds_ago, 60
     for key in ("train_losses", "val_losses", "mean_fg_dice", "distillation_losses", "lrs"):
         ready.logger.log(key, 0.5, 0)
     ready.logger.log("dice_per_class_or_region", [0.5], 0)
@@ -268,6 +268,25 @@ def test_a_run_saves_when_a_minute_has_passed_not_only_every_fifty_epochs(ready,
         latest, best = (read_checkpoint(tmp_path / f"checkpoint_{name}.pth") for name in ("latest", "best"))
         assert latest["current_epoch"] == 1
         assert latest["_best_ema"] == best["_best_ema"] == 0.5  # or a continued run would overwrite a better one
+
+
+@pytest.mark.parametrize(
+    ("costs", "seconds"),
+    [((0.01, 10**6), 60), ((2.0, 10**6), 200), ((0.5, 2 * 2**30), 8640)],
+    ids=["never within a minute", "1 % of the time", "20 GiB a day"],
+)
+def test_a_run_saves_as_often_as_time_and_disk_allow(ready, costs, seconds):
+    ready._save_costs = costs
+    assert ready._seconds_until_next_save == pytest.approx(seconds)
+    ready.seconds_between_saves = 5.0
+    assert ready._seconds_until_next_save == 5.0
+
+
+def test_a_save_serialises_once_and_knows_what_it_cost(ready, tmp_path, monkeypatch):
+    saved, save = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda obj, f, *args: saved.append(f) or save(obj, f, *args))
+    ready.save_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
+    assert len(saved) == 1 and ready._save_costs[1] == (tmp_path / "checkpoint_latest.pth").stat().st_size
 
 
 def test_disabled_checkpointing_writes_nothing(ready, tmp_path):

@@ -31,13 +31,11 @@ def kill(moment):
 
 
 class Killable:
+    seconds_between_saves = 0.0
+
     def initialize(self):
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 4, 2, 1
         super().initialize()
-
-    def on_epoch_start(self):
-        super().on_epoch_start()
-        self._saved_at -= 61  # as if the epoch took longer than a minute
 
     def train_step(self, batch):
         if self.current_epoch == 2:
