@@ -24,28 +24,25 @@ from nnunet_shapekd.trainers_folder import trainers_folder
 ROOT = Path(__file__).parents[1]
 DATASET = "Dataset027_ACDC"
 PLANS = "tinyPlans"
-STUDENT, TEACHER = "nnUNetTrainerShapeKD_Short", "nnUNetTrainerMeanImage_Short"
-#: an epoch of nnU-Net's has 250 steps; tests of what surrounds a training need few
-SHORT_TRAINERS = """
-import torch
+#: made when nnU-Net's look-up asks for them, as all variants are
+STUDENT, TEACHER = "nnUNetTrainerShapeKD_1epoch", "nnUNetTrainerMeanImage_1epoch"
+#: An epoch of nnU-Net's has 250 steps; tests of what surrounds a training need few. nnU-Net's look-up imports this file
+#: on its way to the trainers' folders behind it.
+FEW_STEPS = """
+from functools import wraps
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_shapekd.training.teacher import MeanImage
-from nnunet_shapekd.training.student import ShapeKD
+in_full = nnUNetTrainer.__init__
 
 
-class Short(nnUNetTrainer):
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 8, 2
+@wraps(in_full)
+def shortened(self, *args, **kwargs):
+    in_full(self, *args, **kwargs)
+    self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 8, 2
 
 
-class nnUNetTrainerMeanImage_Short(MeanImage, Short):
-    pass
-
-
-class nnUNetTrainerShapeKD_Short(ShapeKD, Short):
-    pass
+nnUNetTrainer.__init__ = shortened
 """
 
 
@@ -95,9 +92,15 @@ class Workspace:
             raise AssertionError(f"{command} failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
         return result
 
+    @property
+    def few_steps(self) -> dict[str, str]:
+        """The environment in which trainings take few steps."""
+        folders = str(self.root / "few_steps"), self.environment["nnUNet_extTrainer"]
+        return {"nnUNet_extTrainer": os.pathsep.join(folders)}
+
     def train(self, trainer: str, *options: str, check: bool = True, **environment: str | None):
         arguments = ("27", "2d", "0", "-tr", trainer, "-p", PLANS, "-device", "cpu", *options)
-        return self.run("nnUNetv2_train", *arguments, check=check, **environment)
+        return self.run("nnUNetv2_train", *arguments, check=check, **{**self.few_steps, **environment})
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +108,9 @@ def planned(tmp_path_factory) -> Workspace:
     """The phantom, converted, planned and preprocessed, with plans for a tiny network beside nnU-Net's."""
     workspace = Workspace(tmp_path_factory.mktemp("nnunet"))
     assert main(["phantom", str(workspace.root / "phantom"), "--patients", "5", "--test-patients", "1"]) == 0
-    for folder in ("raw", "preprocessed", "results", "trainers"):
+    for folder in ("raw", "preprocessed", "results", "trainers", "few_steps"):
         (workspace.root / folder).mkdir()
-    (workspace.root / "trainers" / "short_trainers.py").write_text(SHORT_TRAINERS)
+    (workspace.root / "few_steps" / "few_steps.py").write_text(FEW_STEPS)
     workspace.run("shapekd", "convert", "acdc", "phantom", "-d", "27")
     # planning (2.8.1) sets torch's threads to nnUNet_n_proc_DA, which must not be 0 there
     arguments = "-d 27 -c 2d -np 1 -npfp 1 --verify_dataset_integrity"

@@ -27,7 +27,7 @@ WORLD_SIZE = 2
 EPOCHS = 2
 STEPS = 3
 # both terms of the distillation
-TEACHER, STUDENT = "nnUNetTrainerMeanImage_5epochs", "nnUNetTrainerShapeKDLogitsFeatures_5epochs"
+TEACHER, STUDENT = "nnUNetTrainerMeanImage_CosAnneal", "nnUNetTrainerShapeKDLogitsFeatures_CosAnneal"
 
 
 class Stopped(Exception):

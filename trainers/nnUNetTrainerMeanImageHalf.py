@@ -1,51 +1,13 @@
-"""Teachers of half the planned width: a quarter of the full-width teacher's computation, for logit distillation."""
+"""nnUNetTrainerMeanImageHalf and its variants over nnU-Net's own trainers."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import (
-    nnUNetTrainer_1epoch,
-    nnUNetTrainer_5epochs,
-    nnUNetTrainer_10epochs,
-    nnUNetTrainer_20epochs,
-    nnUNetTrainer_50epochs,
-    nnUNetTrainer_100epochs,
-    nnUNetTrainer_250epochs,
-    nnUNetTrainer_500epochs,
-)
 
 from nnunet_shapekd.training.teacher import MeanImageHalf
+from nnunet_shapekd.training.variants import variants_of
 
 
 class nnUNetTrainerMeanImageHalf(MeanImageHalf, nnUNetTrainer):
-    pass
+    """A teacher of half the planned width: a quarter of the computation, for logit distillation."""
 
 
-class nnUNetTrainerMeanImageHalf_1epoch(MeanImageHalf, nnUNetTrainer_1epoch):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_5epochs(MeanImageHalf, nnUNetTrainer_5epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_10epochs(MeanImageHalf, nnUNetTrainer_10epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_20epochs(MeanImageHalf, nnUNetTrainer_20epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_50epochs(MeanImageHalf, nnUNetTrainer_50epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_100epochs(MeanImageHalf, nnUNetTrainer_100epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_250epochs(MeanImageHalf, nnUNetTrainer_250epochs):
-    pass
-
-
-class nnUNetTrainerMeanImageHalf_500epochs(MeanImageHalf, nnUNetTrainer_500epochs):
-    pass
+__getattr__ = variants_of(nnUNetTrainerMeanImageHalf)

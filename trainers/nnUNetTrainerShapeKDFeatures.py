@@ -1,51 +1,13 @@
-"""Students distilled by the last decoder stage's features, the term of the paper's own code."""
+"""nnUNetTrainerShapeKDFeatures and its variants over nnU-Net's own trainers."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import (
-    nnUNetTrainer_1epoch,
-    nnUNetTrainer_5epochs,
-    nnUNetTrainer_10epochs,
-    nnUNetTrainer_20epochs,
-    nnUNetTrainer_50epochs,
-    nnUNetTrainer_100epochs,
-    nnUNetTrainer_250epochs,
-    nnUNetTrainer_500epochs,
-)
 
 from nnunet_shapekd.training.student import ShapeKDFeatures
+from nnunet_shapekd.training.variants import variants_of
 
 
 class nnUNetTrainerShapeKDFeatures(ShapeKDFeatures, nnUNetTrainer):
-    pass
+    """A student distilled by the last decoder stage's features, the term of the paper's own code."""
 
 
-class nnUNetTrainerShapeKDFeatures_1epoch(ShapeKDFeatures, nnUNetTrainer_1epoch):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_5epochs(ShapeKDFeatures, nnUNetTrainer_5epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_10epochs(ShapeKDFeatures, nnUNetTrainer_10epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_20epochs(ShapeKDFeatures, nnUNetTrainer_20epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_50epochs(ShapeKDFeatures, nnUNetTrainer_50epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_100epochs(ShapeKDFeatures, nnUNetTrainer_100epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_250epochs(ShapeKDFeatures, nnUNetTrainer_250epochs):
-    pass
-
-
-class nnUNetTrainerShapeKDFeatures_500epochs(ShapeKDFeatures, nnUNetTrainer_500epochs):
-    pass
+__getattr__ = variants_of(nnUNetTrainerShapeKDFeatures)

@@ -52,7 +52,8 @@ def trainer_class(name: str, mixin: type, argument: str) -> type[nnUNetTrainer]:
             trainer = recursive_find_trainer_class_by_name(name)
         except Exception as error:  # not found, or a broken file in any of the user's trainer folders
             reason = (
-                f"none of that name is in nnU-Net or in nnUNet_extTrainer={os.environ['nnUNet_extTrainer']}"
+                f"none of that name is in nnU-Net or in nnUNet_extTrainer={os.environ['nnUNet_extTrainer']}. This "
+                "package's are printed by shapekd trainers --list"
                 if isinstance(error, RuntimeError)
                 else f"{type(error).__name__}: {error}"
             )

@@ -127,7 +127,7 @@ def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher,
     assert "FAIL" not in result.stdout
     for line in (
         f"nnU-Net finds nnUNetTrainerShapeKD in {trainers_folder()}",
-        "teacher nnUNetTrainerMeanImage_Short, plans tinyPlans, 2d, fold_0",
+        "teacher nnUNetTrainerMeanImage_1epoch, plans tinyPlans, 2d, fold_0",
         "5 fold(s), no patient in training and validation of one fold",
         "train folds 0 to 4 only",
     ):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import DATASET, PLANS, SHORT_TRAINERS
+from conftest import DATASET, FEW_STEPS, PLANS
 
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.commands.processes import run_to_the_end
@@ -22,9 +22,18 @@ from nnunet_shapekd.training.settings import read_settings
 from nnunet_shapekd.training.student import ShapeKD
 
 WITHOUT_TEACHER = """
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunet_shapekd.training.student import ShapeKD
 
-class nnUNetTrainerShapeKD_WithoutTeacher(ShapeKD, Short):
+
+class nnUNetTrainerShapeKD_WithoutTeacher(ShapeKD, nnUNetTrainer):
     pass
+"""
+#: as on macOS and Windows, where the data loaders' processes get everything pickled
+SPAWNED = """
+import multiprocessing
+
+multiprocessing.set_start_method("spawn", force=True)
 """
 
 
@@ -264,7 +273,7 @@ def test_unset_folders_and_wrong_settings_are_refused(train):
 
 def test_a_student_without_a_teachers_trainer_and_damaged_plans_are_refused(train, tmp_path):
     (tmp_path / "trainers").mkdir()
-    (tmp_path / "trainers" / "short_trainers_refused.py").write_text(SHORT_TRAINERS + WITHOUT_TEACHER)
+    (tmp_path / "trainers" / "without_teacher.py").write_text(WITHOUT_TEACHER)
     own = {"nnUNet_extTrainer": str(tmp_path / "trainers")}
     result = train("27", "2d", "0", "-tr", "nnUNetTrainerShapeKD_WithoutTeacher", "-p", PLANS, **own)
     assert "nnUNetTrainerMeanImage_WithoutTeacher (teacher_trainer of nnUNetTrainerShapeKD_With" in result.stderr
@@ -285,14 +294,14 @@ def test_an_estimate_that_fails_keeps_nobody_from_training(train, monkeypatch):
 
 
 def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned, train, tmp_path, monkeypatch):
-    (tmp_path / "trainers").mkdir()
-    (tmp_path / "trainers" / "short_trainers.py").write_text(SHORT_TRAINERS + WITHOUT_TEACHER)
-    arguments = ("27", "2d", "1", "-tr", "nnUNetTrainerShapeKD_Short", "-p", PLANS, "-device", "cpu")
-    folders = {"nnUNet_extTrainer": str(tmp_path / "trainers"), "nnUNet_results": str(tmp_path / "results")}
-    planned.run("shapekd", "train", *arguments, "--npz", **folders)
+    (tmp_path / "few_steps").mkdir()
+    (tmp_path / "few_steps" / "few_spawned_steps.py").write_text(FEW_STEPS + SPAWNED)
+    arguments = ("27", "2d", "1", "-tr", "nnUNetTrainerShapeKD_NoDeepSupervision", "-p", PLANS, "-device", "cpu")
+    folders = {"nnUNet_extTrainer": str(tmp_path / "few_steps"), "nnUNet_results": str(tmp_path / "results")}
+    planned.run("shapekd", "train", *arguments, "--npz", **folders, nnUNet_n_proc_DA="1")
 
     teacher, student = (
-        tmp_path / "results" / DATASET / f"nnUNetTrainer{name}_Short__{PLANS}__2d" / "fold_1"
+        tmp_path / "results" / DATASET / f"nnUNetTrainer{name}_NoDeepSupervision__{PLANS}__2d" / "fold_1"
         for name in ("MeanImage", "ShapeKD")
     )
     assert fold_state(teacher) == fold_state(student) == "validated"
@@ -300,12 +309,12 @@ def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned,
     assert {path.stem for path in (student / "validation").glob("*.npz")} == set(validated)
     assert not list((teacher / "validation").glob("*.npz"))
     entry = read_checkpoint(student / "checkpoint_final.pth")["shapekd"]
-    assert entry["teacher"]["trainer"] == "nnUNetTrainerMeanImage_Short" and entry["teacher"]["fold"] == 1
+    assert entry["teacher"]["trainer"] == "nnUNetTrainerMeanImage_NoDeepSupervision" and entry["teacher"]["fold"] == 1
 
     # where it is finished there is nothing to do; after an interrupted validation there is that
-    assert train(*arguments, "--c", **folders).commands == []
+    assert train(*arguments, "--c").commands == []
     shutil.rmtree(student / "validation")
-    assert train(*arguments, "--c", **folders).commands[0].endswith("-device cpu --c")
+    assert train(*arguments, "--c").commands[0].endswith("-device cpu --c")
 
 
 def run_in_python(command: list[str]) -> subprocess.Popen[str]:

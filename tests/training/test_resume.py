@@ -67,7 +67,7 @@ class nnUNetTrainerMeanImage_Killable(Killable, MeanImage, nnUNetTrainer):
 
 
 class nnUNetTrainerShapeKD_Killable(Killable, ShapeKD, nnUNetTrainer):
-    teacher_trainer = "nnUNetTrainerMeanImage_Short"
+    teacher_trainer = "nnUNetTrainerMeanImage_1epoch"
 """
 
 

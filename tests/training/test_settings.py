@@ -125,7 +125,7 @@ def test_the_class_that_is_advised_for_other_settings_has_the_same_base_and_teac
     bases = type(make(STUDENT)).__bases__
     names = {base.__name__: base for base in bases}
     exec(textwrap.dedent(advised), names)
-    mine = names["nnUNetTrainerShapeKDMine_Short"]
+    mine = names["nnUNetTrainerShapeKDMine_1epoch"]
     assert mine.__bases__ == bases and mine.teacher_trainer_name() == TEACHER
 
 

@@ -1,6 +1,7 @@
 """The named trainers, and the mixins over nnU-Net's variants."""
 
-import json
+import importlib
+import inspect
 from copy import deepcopy
 
 import numpy as np
@@ -9,84 +10,73 @@ import torch
 from conftest import STUDENT, TEACHER, batch_of, make, own
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
-from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerCELoss import nnUNetTrainerCELoss
-from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
-from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerTopk10Loss
-from nnunetv2.training.nnUNetTrainer.variants.lr_schedule.nnUNetTrainerCosAnneal import nnUNetTrainerCosAnneal
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
-from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
-    nnUNetTrainerNoDeepSupervision,
-)
-from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_shapekd.method.skipless_unet import SkiplessUNetDecoder
 from nnunet_shapekd.training.resumable import network_builder_name
-from nnunet_shapekd.training.student import ShapeKD, ShapeKDLogitsFeatures
-from nnunet_shapekd.training.teacher import MeanImage, MeanImageHalf, with_width
+from nnunet_shapekd.training.student import ShapeKD
+from nnunet_shapekd.training.teacher import MeanImage, with_width
+from nnunet_shapekd.training.variants import nnunets_variants
 
-LENGTHS = {"": 1000, "_1epoch": 1} | {f"_{n}epochs": n for n in (5, 10, 20, 50, 100, 250, 500)}
 TEACHER_OF = dict.fromkeys(("ShapeKD", "ShapeKDFeatures", "ShapeKDLogitsFeatures"), "MeanImage")
 TEACHER_OF["ShapeKDHalfTeacher"] = "MeanImageHalf"
-KINDS = ("MeanImage", "MeanImageHalf", *TEACHER_OF)
-VARIANTS = [
-    nnUNetTrainerBN,
-    nnUNetTrainerNoDeepSupervision,
-    nnUNetTrainerCosAnneal,
-    nnUNetTrainerAdam,
-    nnUNetTrainerNoDA,
-    nnUNetTrainerCELoss,
-    nnUNetTrainerDiceLoss,
-    nnUNetTrainerTopk10Loss,
-]
+KINDS = ("MeanImage", "MeanImageHalf", "MeanJitter", *TEACHER_OF)
 
 
-def test_nnunets_own_look_up_finds_every_trainer_with_its_length(planned, tmp_path):
-    names = [f"nnUNetTrainer{kind}{length}" for kind in KINDS for length in LENGTHS]
-    names += [
-        f"nnUNetTrainer{kind}{variant}" for kind in ("MeanImage", "ShapeKD") for variant in ("_NoMirroring", "_DA5")
-    ]
-    code = (
-        "import contextlib, inspect, io, json, sys\n"
-        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
-        "from nnunet_shapekd.training.student import MeanImage, ShapeKD\n"
-        "with contextlib.redirect_stdout(io.StringIO()):\n"
-        f"    found = {{name: find(name) for name in {names}}}\n"
-        "print(json.dumps({n: [issubclass(c, MeanImage), issubclass(c, ShapeKD), list(inspect.signature(c).parameters)]"
-        " for n, c in found.items()}))"
-    )
-    found = json.loads(planned.run("python", "-c", code).stdout.splitlines()[-1])
-    for name, (is_teacher, is_student, parameters) in found.items():
-        assert is_teacher == ("MeanImage" in name) and is_student == ("ShapeKD" in name)
-        assert parameters == ["plans", "configuration", "fold", "dataset_json", "device"]
+def name_of(kind: str, variant: str) -> str:
+    return f"nnUNetTrainer{kind}_{variant}" if variant else f"nnUNetTrainer{kind}"
+
+
+def trainer_class(kind: str, variant: str = "") -> type[nnUNetTrainer]:
+    """The class as its file has it, without nnU-Net's look-up, which takes time."""
+    return getattr(importlib.import_module(f"nnunet_shapekd.trainers.nnUNetTrainer{kind}"), name_of(kind, variant))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("length", "epochs"), LENGTHS.items())
-def test_each_length_trains_that_many_epochs(nnunet_environment, kind, length, epochs):
-    trainer = make(f"nnUNetTrainer{kind}{length}")
-    assert trainer.num_epochs == epochs
-    stock = make(f"nnUNetTrainer{length}")
-    unchanged = {"num_epochs", "initial_lr", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "weight_decay"}
-    assert all(getattr(trainer, name) == getattr(stock, name) for name in unchanged)
+def test_nnunets_own_look_up_finds_every_kind_with_every_variant_that_nnunet_has(nnunet_environment, kind):
+    for variant in ("", "NoMirroring", "50epochs", "CosAnneal", "onlyMirror01_DA5", "2000epochs_NoMirroring"):
+        found = recursive_find_trainer_class_by_name(name_of(kind, variant))
+        assert found.__name__ == name_of(kind, variant)
+        assert found.__bases__ == trainer_class(kind, variant).__bases__
+    for variant, stock in nnunets_variants().items():
+        found = trainer_class(kind, variant)
+        assert issubclass(found, stock)
+        assert issubclass(found, MeanImage) == kind.startswith("MeanImage")
+        assert issubclass(found, ShapeKD) == kind.startswith("ShapeKD")
+        assert list(inspect.signature(found).parameters) == ["plans", "configuration", "fold", "dataset_json", "device"]
 
 
-@pytest.mark.parametrize("variant", ["NoMirroring", "DA5"])
-def test_the_variants_are_nnunets_own(nnunet_environment, variant):
-    for kind in ("MeanImage", "ShapeKD"):
-        trainer = make(f"nnUNetTrainer{kind}_{variant}")
-        assert f"nnUNetTrainer{variant}" in [c.__name__ for c in type(trainer).__mro__]
-    mirrored = make(f"nnUNetTrainerShapeKD_{variant}").configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3]
-    assert (mirrored is None) == (variant == "NoMirroring")
+def test_all_students_of_a_variant_share_its_teacher():
+    for variant in ("", *nnunets_variants()):
+        for kind, teacher in TEACHER_OF.items():
+            assert trainer_class(kind, variant).teacher_trainer_name() == name_of(teacher, variant)
 
 
-def test_all_students_of_a_variant_share_its_teacher(nnunet_environment):
-    for kind, teacher in TEACHER_OF.items():
-        for length in LENGTHS:
-            name = make(f"nnUNetTrainer{kind}{length}").teacher_trainer_name()
-            assert name == f"nnUNetTrainer{teacher}{length}"
-    assert make("nnUNetTrainerShapeKD_DA5").teacher_trainer_name() == "nnUNetTrainerMeanImage_DA5"
+@pytest.mark.parametrize("kind", ["MeanImage", "ShapeKD", "MeanJitter"])
+def test_a_trainer_sets_what_nnunets_own_of_that_variant_sets(nnunet_environment, monkeypatch, tmp_path, kind):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # nnU-Net's benchmarks insist on it
+    stock = make("nnUNetTrainer")
+    for variant, stock_class in {"": nnUNetTrainer, **nnunets_variants()}.items():
+        expected, found = (
+            vars(
+                c({**stock.plans_manager.plans, "continue_training": False}, "2d", 0, stock.dataset_json, stock.device)
+            )
+            for c in (stock_class, trainer_class(kind, variant))
+        )
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            if isinstance(value, (bool, int, float)):
+                assert found[name] == value, (variant, name)
+
+
+def test_a_variants_own_methods_are_kept(nnunet_environment):
+    for kind in KINDS:
+        for variant, axes in (("NoMirroring", None), ("onlyMirror01", (0,)), ("DA5", (0, 1))):
+            trainer = own(trainer_class(kind, variant))
+            assert trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3] == axes
 
 
 def test_the_features_trainers_have_the_papers_weight(nnunet_environment):
@@ -114,14 +104,11 @@ def test_the_teachers_network_has_no_skips_and_the_students_is_nnunets_own(nnune
         assert isinstance(trainer.network.decoder, SkiplessUNetDecoder) != has_skips
 
 
-@pytest.mark.parametrize("base", [nnUNetTrainer, nnUNetTrainerBN])
+@pytest.mark.parametrize("variant", ["", "BN"])
 @pytest.mark.parametrize("architecture", ["unet.PlainConvUNet", "unet.ResidualEncoderUNet"])
 def test_a_half_width_teacher_is_half_the_planned_network_and_leaves_the_plans_alone(
-    nnunet_environment, base, architecture
+    nnunet_environment, variant, architecture
 ):
-    class Teacher(MeanImageHalf, base):
-        pass
-
     trainer = make("nnUNetTrainer")
     plans, configuration = trainer.plans_manager, deepcopy(trainer.configuration_manager)
     network = configuration.configuration["architecture"]
@@ -129,7 +116,8 @@ def test_a_half_width_teacher_is_half_the_planned_network_and_leaves_the_plans_a
     if "Residual" in architecture:
         network["arch_kwargs"]["n_blocks_per_stage"] = network["arch_kwargs"].pop("n_conv_per_stage")
     before = deepcopy(configuration.configuration)
-    teacher = Teacher.build_network_architecture(plans, configuration, 1, 4, True)
+    arguments = plans, configuration, 1, 4, True
+    teacher = trainer_class("MeanImageHalf", variant).build_network_architecture(*arguments)
     assert configuration.configuration == before
     features = before["architecture"]["arch_kwargs"]["features_per_stage"]
     assert teacher.encoder.output_channels == [f // 2 for f in features]
@@ -183,17 +171,15 @@ def test_a_student_over_a_users_own_architecture_keeps_its_name_in_the_checkpoin
     assert network_builder_name(type("S", (ShapeKD, nnUNetTrainer), {})) == "nnUNetTrainer"
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "variant",
+    ["BN", "NoDeepSupervision", "CosAnneal", "warmup", "Adam", "CELoss", "DiceLoss", "Topk10Loss", "DiceTopK10Loss"],
+)
 def test_teacher_and_student_take_a_step_over_nnunets_variant(nnunet_environment, variant):
-    class Teacher(MeanImage, variant):
-        pass
-
-    class Student(ShapeKDLogitsFeatures, variant):
-        pass
-
-    teacher, student = own(Teacher), own(Student)
+    teacher, student = (own(trainer_class(kind, variant)) for kind in ("MeanImage", "ShapeKDLogitsFeatures"))
     for trainer in (teacher, student):
         trainer.initialize()
+        trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()  # of a warm-up: at an epoch's start
         trainer.network.train()
     batch = batch_of(make("nnUNetTrainer"))
     if not teacher.enable_deep_supervision:
