@@ -34,7 +34,7 @@ def rebuilt(page: str) -> str:
 
 def of_commands(commands: str, before: str) -> str:
     """The rows of all commands in one table; rows and, where it names columns, the head keep what they are called."""
-    all_args = [parsed(shlex.split(arguments)) for arguments in COMMAND.findall(commands)]
+    all_args = [args_of(command) for command in COMMAND.findall(commands)]
     heads, *_ = tables = [table(args) for args in all_args]
     rows = [heads[0], *(row for one in tables for row in one[1:])]
     called = [[cell.strip() for cell in line.split("|")[1:-1]] for line in before.splitlines()]
@@ -47,7 +47,11 @@ def of_commands(commands: str, before: str) -> str:
 
 
 def of_claim(command: str) -> list[str]:
-    return [*claim(parsed(shlex.split(command))), f"`{command}`"]
+    return [*claim(args_of(command)), f"`{command}`"]
+
+
+def args_of(command: str) -> argparse.Namespace:
+    return parsed(shlex.split(command))
 
 
 def main() -> None:
