@@ -5,7 +5,8 @@
 
 DATA holds acdc/training/patientXXX, acdc/split/{train,val}.json and the folders of ``evidence_data.OTHERS``. RUN is a
 name of ``evidence_runs.RUNS``; the teachers a run needs are trained first. What is finished is skipped, what was killed
-goes on. Start it twice to use two cores: a training belongs to one of them.
+goes on. Start it twice to use two cores: a training belongs to one of them. All rows of a run are of one training: with
+a set to judge it on that is new, they are made again, by the network in OUT or, where that is gone, another.
 
 A run is judged on its fold's held-out cases, clean and under shifts that are none of nnU-Net's training augmentation;
 in fold 1 on all of ``evidence_data.OTHERS``, too; then once more under the name RUN-largest, with only the largest
@@ -181,25 +182,20 @@ class Experiment:
 
     def of_largest(self, run: str, part: Part) -> list[dict[str, str]]:
         """The rows of the same predictions, each with only its largest component."""
-        about = self.training_folder(run).parent / "dataset.json"
+        labels = self.training_folder(run).parent / "dataset.json"
         with tempfile.TemporaryDirectory() as folder:
             largest, judged = Path(folder, "largest"), Path(folder, "judged")
             largest.mkdir()
             keep_largest(part.predictions, largest, list(STRUCTURES.values()))
-            words = [
-                "shapekd",
-                "evaluate",
-                part.references,
-                largest,
-                "-o",
-                judged,
+            how = [
                 "-djfile",
-                about,
+                labels,
                 "--chill",
                 "-np",
                 1,
+                *(("--leave-out", *part.leave_out) if part.leave_out else ()),
             ]
-            words += ["--leave-out", *part.leave_out] if part.leave_out else []
+            words = ["shapekd", "evaluate", part.references, largest, "-o", judged, *how]
             execute(list(map(str, words)), self.environment(run), part.predictions.parents[2] / "largest.log")
             return rows_of(judged / "metrics.csv")
 
@@ -226,11 +222,8 @@ class Experiment:
         what, folder = RUNS[run], self.training_folder(run)
         logs = [path.read_text() for path in folder.glob("training_log_*.txt")]
         seconds = sum(float(found) for text in logs for found in re.findall(r"Epoch time: ([\d.]+) s", text))
-        all_settings = (
-            *(f"{key.removeprefix('SHAPEKD_').lower()}={value}" for key, value in what.settings.items()),
-            *settings,
-        )
-        how = what.trainer, " ".join(all_settings), what.epochs * 50, what.teacher or "", round(seconds)
+        own = (f"{key.removeprefix('SHAPEKD_').lower()}={value}" for key, value in what.settings.items())
+        how = what.trainer, " ".join((*own, *settings)), what.epochs * 50, what.teacher or "", round(seconds)
         where = (folder / "commit").read_text(), version("nnunetv2"), version("torch"), hardware()
         return name, self.seed, self.fold, *how, *where
 

@@ -4,7 +4,6 @@ import csv
 import importlib
 import importlib.util
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ import torch
 from conftest import ROOT
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
-from nnunet_shapekd.evaluation.record import COLUMNS, Evaluation
-from nnunet_shapekd.evaluation.results import write_evaluation
 from nnunet_shapekd.method.distillation import LogitDistillation
 
 NETWORK = {
@@ -118,22 +115,16 @@ def test_judging_what_is_not_prepared_says_so(tmp_path):
     assert done.returncode == 1 and done.stderr.strip().endswith("run prepare first")
 
 
-def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:
-    """One class; cases are PATIENT_NUMBER."""
-    nothing = dict.fromkeys(COLUMNS, math.nan)
+def judged(folder: Path, dice: dict[str, float | str]) -> None:
+    """What an evaluation leaves, of one class; cases are PATIENT_NUMBER, an undefined Dice is empty."""
+    folder.mkdir(parents=True)
     rows = [
-        {**nothing, "case": case, "patient": case.split("_")[0], "phase": "", "class": "polyp", "dice": value}
-        | {"hd95": 10 * value, "reference_size": 100.0, "prediction_size": 80.0, "empty": ""}
-        | dict.fromkeys(("extra_components", "holes", "reference_extra_components", "reference_holes"), 0.0)
+        (case, case.split("_")[0], "polyp", value, value and 10 * value, 100, 80, 0)  # HD95 in pixels
         for case, value in dice.items()
     ]
-    ours = Evaluation(
-        name=name, reference=folder, prediction=folder, file_ending=".png", classes={"polyp": (1,)}, ignore_label=None,
-        left_out=(), cardiac={}, distance_unit="px", size_unit="px", tolerance=1.0, rows=rows, dataset_json=None,
-    )  # fmt: skip
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    write_evaluation(ours, folder)
-    return ours
+    columns = "case", "patient", "class", "dice", "hd95_px", "reference_px", "prediction_px", "holes"
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
 
 
 @pytest.fixture
@@ -157,7 +148,7 @@ def test_the_table_averages_seeds_within_a_patient_and_resamples_patients(tmp_pa
     for seed, gain in gains.items():
         for model in ("stock", "student"):
             dice = {f"{patient}_{case}": 0.5 + (model == "student") * gain for patient in patients for case in "ab"}
-            evaluation(model, tmp_path / f"judged/seed{seed}/polyp/Dataset063_Kvasir/{model}", dice)
+            judged(tmp_path / f"judged/seed{seed}/polyp/Dataset063_Kvasir/{model}", dice)
     printed, rows = five_tasks_table(seeds=2)
     cells = [cell.strip() for cell in printed.strip().strip("|").split("|")]
     assert cells[:3] == ["polyp", "Kvasir", "16 (8)"]
@@ -169,20 +160,20 @@ def test_the_table_averages_seeds_within_a_patient_and_resamples_patients(tmp_pa
 @pytest.mark.parametrize(("dataset", "patients"), [("Dataset061_Sunnybrook", 4), ("Dataset064_ColonDB", 8)])
 def test_there_is_no_interval_of_few_patients_or_of_frames(tmp_path, five_tasks_table, dataset, patients):
     for model in ("stock", "student"):
-        evaluation(model, tmp_path / f"judged/seed0/task/{dataset}/{model}", {f"p{n}_a": 0.5 for n in range(patients)})
+        judged(tmp_path / f"judged/seed0/task/{dataset}/{model}", {f"p{n}_a": 0.5 for n in range(patients)})
     assert five_tasks_table(seeds=1)[0].split("|")[7].strip() == "–"
 
 
 def test_a_structure_that_only_one_model_invented_leaves_both(tmp_path, five_tasks_table):
     folder = tmp_path / "judged/seed0/task/Dataset063_Kvasir"
-    evaluation("stock", folder / "stock", {"p1_a": 0.5, "p2_a": math.nan})
-    evaluation("student", folder / "student", {"p1_a": 0.7, "p2_a": 0.0})
+    judged(folder / "stock", {"p1_a": 0.5, "p2_a": ""})
+    judged(folder / "student", {"p1_a": 0.7, "p2_a": 0.0})
     printed, _ = five_tasks_table(seeds=1)
     assert "1 (1) | 50.0 | 70.0 | +20.0" in printed and "Dataset063_Kvasir: without 1 structures" in printed
 
 
 def test_a_set_that_was_not_judged_with_each_seed_is_named(tmp_path, five_tasks_table, capsys):
-    evaluation("stock", tmp_path / "judged/seed0/task/Dataset063_Kvasir/stock", {"p1_a": 0.5})
+    judged(tmp_path / "judged/seed0/task/Dataset063_Kvasir/stock", {"p1_a": 0.5})
     with pytest.raises(SystemExit):
         five_tasks_table(seeds=2)
     assert "task/Dataset063_Kvasir of seed 1" in capsys.readouterr().err and not (tmp_path / "results.csv").exists()
