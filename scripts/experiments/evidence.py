@@ -1,174 +1,79 @@
 """Does distillation help, and with which settings? Stock, teachers and students at one budget, on ACDC.
 
-    python scripts/experiments/evidence.py prepare DATA OUT            convert, split, plan, preprocess
-    python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1  train, predict, judge; rows go to the CSV files
+    python scripts/experiments/evidence.py prepare DATA OUT                     convert, split, plan, preprocess
+    python scripts/experiments/evidence.py run OUT RUN... --seeds 0 1 --fold 1  train, predict, judge; rows are kept
 
-DATA holds acdc/training/patientXXX, acdc/split/{train,val}.json and cardiac_sunnybrook/{images,labels}. RUN is a name
-in ``RUNS``; the teachers a run needs are trained first. What is finished is skipped, what was killed goes on. Start it
-twice to use two cores: a training belongs to one of them.
+DATA holds acdc/training/patientXXX, acdc/split/{train,val}.json and the folders of ``evidence_data.OTHERS``. RUN is a
+name of ``evidence_runs.RUNS``; the teachers a run needs are trained first. What is finished is skipped, what was killed
+goes on. Start it twice to use two cores: a training belongs to one of them. All rows of a run are of one training: with
+a set to judge it on that is new, they are made again, by the network in OUT or, where that is gone, another.
 
-Fold 0 is for development: every fifth training patient, sorted by pathology, is held out (14 of 70), clean and under
-shifts that are none of nnU-Net's training augmentation. All choices rest on it. Fold 1 is the data set's own split (70
-and 15 patients) and serves once, for what was chosen, with one shift more and on Sunnybrook's patients, too. Folds 2 to
-4 are fold 0 with 5, 10 and 20 training patients.
-
-Rows: docs/evidence/values.csv has every value, docs/evidence/runs.csv how it came about. Seeds are replicates, and on a
-CPU the runs of one seed form a pair: they begin and draw alike.
+A run is judged on its fold's held-out cases, clean and under shifts that are none of nnU-Net's training augmentation;
+in fold 1 on all of ``evidence_data.OTHERS``, too; then once more under the name RUN-largest, with only the largest
+component of the foreground, by the function of nnU-Net's own postprocessing. ``evidence_table.py`` prints all of it in
+one row a run. Seeds are replicates, and on a CPU the runs of one seed form a pair: they begin and draw alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import fcntl
 import json
 import math
 import os
 import platform
 import re
-import shutil
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 
+from evidence_data import (
+    ACDC,
+    DATASET,
+    DEVELOPMENT,
+    OFFICIAL,
+    OTHERS,
+    STRUCTURES,
+    execute,
+    is_prepared,
+    nnunet_environment,
+    prepare,
+)
+from evidence_rows import KEY, METRICS, PROVENANCE, VALUES, alone, put, read
+from evidence_runs import RUNS
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.postprocessing.remove_connected_components import (
+    load_postprocess_save,
+    remove_all_but_largest_component_from_segmentation,
+)
+
 HERE = Path(__file__).resolve().parent
-EVIDENCE = HERE.parents[1] / "docs" / "evidence"
-DATASET = 60
-PLANS = ("--spacing", "2", "2", "--patch", "96", "96", "--batch", "4", "--features", "12", "24", "48", "96", "128")
-EPOCHS = 30  # of 50 steps
-#: training patients of folds 2, 3 and 4
-FEW_PATIENTS = (5, 10, 20)
-#: shifts that are none of nnU-Net's training augmentation
-INVERSION = ("inversion",)
-SHIFTED, SEVERITY, INVERTED = ("bias-field", "ghosting", *INVERSION), 3, "LVC"
-#: the fold that serves once, and what it alone is judged on: another structure, another scanner
-OFFICIAL, INVERTED_TOO, ACROSS = 1, "MLV", "Dataset061_Sunnybrook"
-#: metric -> its column in stress.csv, its unit
-METRICS = {
-    "dice": ("dice", "1"),
-    "hd95": ("hd95_mm", "mm"),
-    "reference_size": ("reference_ml", "ml"),
-    "prediction_size": ("prediction_ml", "ml"),
-}
-VALUES = ("run", "seed", "fold", "shift", "severity", "case", "patient", "class", "metric", "unit", "value")
-#: how a run came about
-PROVENANCE = ("run", "seed", "fold", "trainer", "settings", "steps", "teacher_run", "seconds", "commit")
-PROVENANCE += ("nnunetv2", "torch", "hardware")
+#: shifts of ``shapekd stress``, by the structure whose contrast an inversion turns round; development has the first
+SHIFTS = {"LVC": ("none", "bias-field", "ghosting", "inversion"), "MLV": ("inversion",)}
+SEVERITY = 3
+#: where teachers are judged: on what they see
+TEACHERS_PLACE = "teacher's input"
+
+
+def place_of(shift: str, inverted: str) -> str:
+    if shift == "none":
+        return "clean"
+    return f"{f'inversion of {inverted}' if shift == 'inversion' else shift.replace('-', ' ')} {SEVERITY}"
 
 
 @dataclass(frozen=True)
-class Run:
-    """A network to train: its trainer, its settings (environment variables), and the run that is its teacher."""
+class Part:
+    """What a run was judged on: the rows of each case and structure, and the folders they are of."""
 
-    trainer: str
-    teacher: str | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    epochs: int = EPOCHS
-
-
-def student(teacher: str | None = "teacher", trainer: str = "nnUNetTrainerShapeKD_Seeded", **settings: object) -> Run:
-    settings = {"logit_weight": 1, "temperature": 1, "ramp": 0} | settings
-    return Run(trainer, teacher, {f"SHAPEKD_{name.upper()}": str(value) for name, value in sorted(settings.items())})
-
-
-def taught_by_labels(blur: int, **settings: object) -> Run:
-    run = student(None, "nnUNetTrainerShapeKDLabels_Seeded", **settings)
-    return replace(run, settings={**run.settings, "EXPERIMENT_BLUR": str(blur)})
-
-
-def ramped(run: Run) -> Run:
-    return replace(run, settings={**run.settings, "SHAPEKD_RAMP": "0.5"})
-
-
-def randomly_convolved(run: Run, share: float = 0.5) -> Run:
-    return replace(run, settings={**run.settings, "EXPERIMENT_SHARE": str(share)})
-
-
-def varied(run: Run, jitter: float = 2, share: float = 0.5) -> Run:
-    return replace(run, settings={**run.settings, "EXPERIMENT_JITTER": str(jitter), "EXPERIMENT_SHARE": str(share)})
-
-
-RUNS = {
-    "stock": Run("nnUNetTrainer_Seeded"),
-    "teacher": Run("nnUNetTrainerMeanImage_Seeded"),
-    "student": student(),
-    # which teacher
-    "teacher-half": Run("nnUNetTrainerMeanImageHalf_Seeded"),
-    "student-of-half": student("teacher-half"),
-    # which settings, one factor at a time
-    "weight-0.3": student(logit_weight=0.3),
-    "weight-3": student(logit_weight=3),
-    "temperature-2": student(temperature=2),
-    "balanced": student(balanced=1),
-    "ramp": ramped(student()),
-    "features": student(logit_weight=0, feature_weight=2),
-    "both": student(feature_weight=2),
-    # the same with weights that make their gradients about as large as the cross-entropy's (evidence_why.py)
-    "temperature-2-matched": student(temperature=2, logit_weight=0.4),
-    "balanced-matched": student(balanced=1, logit_weight=0.18),
-    "features-matched": student(logit_weight=0, feature_weight=0.5),
-    # controls
-    "stock-of-the-pairs-cost": Run("nnUNetTrainer_Seeded", epochs=62),
-    "label-smoothing": Run("nnUNetTrainerLabelSmoothing_Seeded"),
-    "labels": taught_by_labels(0),
-    "labels-balanced": taught_by_labels(0, balanced=1),
-    "labels-blurred": taught_by_labels(3),
-    "teacher-ordinary": Run("nnUNetTrainerOrdinary_Seeded"),
-    "teacher-skipless": Run("nnUNetTrainerSkipless_Seeded"),
-    "teacher-with-skips": Run("nnUNetTrainerMeanImageWithSkips_Seeded"),
-    "student-of-ordinary": student("teacher-ordinary"),
-    "student-of-skipless": student("teacher-skipless"),
-    "student-of-with-skips": student("teacher-with-skips"),
-    "random-convolutions": randomly_convolved(Run("nnUNetTrainerRandomConvolutions_Seeded")),
-    "random-convolutions-rarely": randomly_convolved(Run("nnUNetTrainerRandomConvolutions_Seeded"), 0.15),
-    # beyond the paper: distillation in place of the cross-entropy; structures whose mean intensity moves
-    "instead": student(trainer="nnUNetTrainerShapeKDInstead_Seeded"),
-    "mean-jitter": Run("nnUNetTrainerMeanJitter_Seeded"),
-    "mean-jitter-fades": Run("nnUNetTrainerMeanJitterFades_Seeded"),
-    "student-mean-jitter-ramp": ramped(student(trainer="nnUNetTrainerShapeKDMeanJitter_Seeded")),
-    "varied-means": varied(Run("nnUNetTrainerVariedMeans_Seeded")),
-    "varied-means-rarely": varied(Run("nnUNetTrainerVariedMeans_Seeded"), share=0.15),
-    "student-varied-means-rarely": varied(student(trainer="nnUNetTrainerShapeKDVariedMeans_Seeded"), share=0.15),
-    "student-random-convolutions": randomly_convolved(student(trainer="nnUNetTrainerShapeKDRandomConvolutions_Seeded")),
-    "student-random-convolutions-rarely": randomly_convolved(
-        student(trainer="nnUNetTrainerShapeKDRandomConvolutions_Seeded"), 0.15
-    ),
-    "student-where-varied": varied(student(trainer="nnUNetTrainerShapeKDWhereVaried_Seeded"), share=0.15),
-}
-# the controls of a student whose teacher's voice grows over the first half of the training
-RUNS |= {
-    f"ramp-{name}": ramped(RUNS[of])
-    for name, of in {
-        "labels": "labels",
-        "labels-blurred": "labels-blurred",
-        "of-ordinary": "student-of-ordinary",
-        "of-skipless": "student-of-skipless",
-        "of-with-skips": "student-of-with-skips",
-        "random-convolutions-rarely": "student-random-convolutions-rarely",
-    }.items()
-}
-# does nnU-Net's augmentation of intensities leave no texture to drop?
-RUNS |= {
-    "spatial-stock": Run("nnUNetTrainerSpatial_Seeded"),
-    "spatial-teacher": Run("nnUNetTrainerMeanImageSpatial_Seeded"),
-    "spatial-features": student(
-        "spatial-teacher", "nnUNetTrainerShapeKDSpatial_Seeded", logit_weight=0, feature_weight=2
-    ),
-    "spatial-ramp": ramped(student("spatial-teacher", "nnUNetTrainerShapeKDSpatial_Seeded")),
-    "spatial-ramp-labels": ramped(replace(taught_by_labels(0), trainer="nnUNetTrainerShapeKDLabelsSpatial_Seeded")),
-}
-# is it only faster convergence?
-RUNS |= {
-    f"{name}-5x": replace(run, epochs=5 * EPOCHS, teacher=run.teacher and f"{run.teacher}-5x")
-    for name, run in RUNS.items()
-    if name in ("stock", "teacher", "ramp", "ramp-labels", "mean-jitter")
-}
+    place: str
+    rows: list[dict[str, str]]
+    predictions: Path
+    references: Path
+    leave_out: tuple[str, ...] = ()
 
 
 class Experiment:
@@ -176,10 +81,12 @@ class Experiment:
 
     def __init__(self, out: Path, seed: int, fold: int) -> None:
         self.out, self.seed, self.fold = out, seed, fold
+        self.shifts = SHIFTS if fold == OFFICIAL else dict([next(iter(SHIFTS.items()))])
+        self.others = OTHERS if fold == OFFICIAL else ()
 
     def training_folder(self, run: str) -> Path:
         results = self.out / "results" / run / f"seed{self.seed}"
-        return results / f"Dataset{DATASET:03d}_ACDC" / f"{RUNS[run].trainer}__smallPlans__2d" / f"fold_{self.fold}"
+        return results / ACDC / f"{RUNS[run].trainer}__smallPlans__2d" / f"fold_{self.fold}"
 
     def environment(self, run: str) -> dict[str, str]:
         what = RUNS[run]
@@ -200,10 +107,24 @@ class Experiment:
             self.finish(teacher)
             self.train(teacher)  # whose rows may be there without its weights
         self.train(run)
-        if any(run == other.teacher for other in RUNS.values()):
-            self.record_teacher(run)
-        else:
-            self.judge(run)
+        with alone(self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}.lock"):
+            if not self.is_done(run):
+                log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
+                self.judge(run)
+
+    def is_done(self, run: str) -> bool:
+        """Whether all its rows are there; that of runs.csv is written last."""
+        mine = run, str(self.seed), str(self.fold)
+        recorded, values = (
+            [row for row in read(path) if tuple(map(row.get, KEY)) == mine] for path in (PROVENANCE, VALUES)
+        )
+        return bool(recorded) and self.places(run) <= {row["judged_on"] for row in values}
+
+    def places(self, run: str) -> set[str]:
+        if is_teacher(run):
+            return {TEACHERS_PLACE}
+        shifted = {place_of(shift, inverted) for inverted, shifts in self.shifts.items() for shift in shifts}
+        return shifted | {other.name for other in self.others}
 
     def train(self, run: str) -> None:
         folder = self.training_folder(run)
@@ -220,34 +141,36 @@ class Experiment:
             (folder / "trained").touch()
 
     def judge(self, run: str) -> None:
-        """Predict the held-out cases, clean and shifted, and add a row a value."""
-        judged = self.judged_folder(run)
-        with alone(judged.with_suffix(".lock")):
-            if self.is_done(run):
-                return
-            log(f"{run}, seed {self.seed}, fold {self.fold}: judging")
-            rows = self.stressed(run, judged, SHIFTED, INVERTED)
-            if self.fold == OFFICIAL:
-                of_other = self.stressed(run, self.judged_folder(run, "-inversion"), INVERSION, INVERTED_TOO)
-                rows += [row | {"shift": f"inversion of {INVERTED_TOO}"} for row in of_other if row["shift"] != "none"]
-                rows += self.across(run, self.judged_folder(run, "-across"))
-            provenance = self.provenance(run)
-            put(EVIDENCE / "values.csv", VALUES, [value for row in rows for value in self.values(run, row)])
-            put(EVIDENCE / "runs.csv", PROVENANCE, [provenance])
+        """Add a row a case and structure, and one of how they came about."""
+        if is_teacher(run):
+            put(VALUES, list(self.of_teacher(run)))
+            put(PROVENANCE, [self.provenance(run, run)])
+            return
+        largest, values = f"{run}-largest", []
+        for part in self.parts(run):
+            values += self.values(run, part.place, part.rows)
+            values += self.values(largest, part.place, self.of_largest(run, part))
+        put(VALUES, values)
+        put(PROVENANCE, [self.provenance(run, run), self.provenance(run, largest, "largest_component=1")])
 
-    def judged_folder(self, run: str, what: str = "") -> Path:
-        return self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}{what}"
-
-    def stressed(self, run: str, to: Path, shifts: Sequence[str], inverted: str) -> list[dict[str, str]]:
-        raw = self.out / "raw" / f"Dataset{DATASET:03d}_ACDC"
-        how = ["--shifts", *shifts, "--severities", SEVERITY, "--invert", inverted]
-        return self.judged(run, to, "stress", [raw / "imagesTr", raw / "labelsTr", *how], "results/stress.csv")
-
-    def across(self, run: str, to: Path) -> list[dict[str, str]]:
-        """On another scanner's patients."""
-        how = [ACROSS, "--leave-out", "RV", "--ignore-channel-names"]
-        rows = self.judged(run, to, "cross", how, f"{ACROSS}/metrics.csv")
-        return [row | {"shift": ACROSS.partition("_")[2], "severity": "0"} for row in rows]
+    def parts(self, run: str) -> Iterator[Part]:
+        """Predictions and their rows, made by shapekd's commands."""
+        judged, acdc = self.out / "judged" / run / f"seed{self.seed}" / f"fold_{self.fold}", self.out / "raw" / ACDC
+        for inverted, shifts in self.shifts.items():
+            to = judged / f"stress-{inverted}"
+            how = ["--shifts", *(shift for shift in shifts if shift != "none")]
+            how += ["--severities", SEVERITY, "--invert", inverted]
+            rows = self.judged(run, to, "stress", [acdc / "imagesTr", acdc / "labelsTr", *how], "results/stress.csv")
+            for shift in shifts:
+                mine = [row for row in rows if row["shift"] == shift]
+                predictions = to / "predictions" / run / f"{shift}_{SEVERITY * (shift != 'none')}"
+                yield Part(place_of(shift, inverted), mine, predictions, acdc / "labelsTr")
+        for other in self.others:
+            to, leave_out = judged / other.name, tuple(name for name in STRUCTURES if name not in other.structures)
+            how = [other.dataset, "--ignore-channel-names", *(("--leave-out", *leave_out) if leave_out else ())]
+            rows = self.judged(run, to, "cross", how, f"{other.dataset}/metrics.csv")
+            predictions = to / "predictions" / run / other.dataset / "Ts"
+            yield Part(other.name, rows, predictions, acdc.with_name(other.dataset) / "labelsTs", leave_out)
 
     def judged(self, run: str, to: Path, command: str, what: list[object], found: str) -> list[dict[str, str]]:
         """Rows of the table that a command of shapekd's leaves in ``to``."""
@@ -255,153 +178,70 @@ class Experiment:
         words = ["shapekd", command, model, *what, "-o", to, "-f", self.fold, "--names", run, "-device", device()]
         if not (to / found).exists():
             execute([*map(str, words), "--disable_tta"], self.environment(run), to.with_suffix(".log"))
-        with (to / found).open(newline="") as file:
-            return list(csv.DictReader(file))
+        return rows_of(to / found)
 
-    def values(self, run: str, row: dict[str, str]) -> Iterator[tuple[object, ...]]:
-        """The rows of one structure, whose metrics have their units in their columns' names; without undefined ones."""
-        what = (run, self.seed, self.fold, *(row[key] for key in ("shift", "severity", "case", "patient", "class")))
-        for metric, (column, unit) in METRICS.items():
-            if row[column]:
-                yield (*what, metric, unit, round(float(row[column]), 4))
+    def of_largest(self, run: str, part: Part) -> list[dict[str, str]]:
+        """The rows of the same predictions, each with only its largest component."""
+        labels = self.training_folder(run).parent / "dataset.json"
+        with tempfile.TemporaryDirectory() as folder:
+            largest, judged = Path(folder, "largest"), Path(folder, "judged")
+            largest.mkdir()
+            keep_largest(part.predictions, largest, list(STRUCTURES.values()))
+            how = [
+                "-djfile",
+                labels,
+                "--chill",
+                "-np",
+                1,
+                *(("--leave-out", *part.leave_out) if part.leave_out else ()),
+            ]
+            words = ["shapekd", "evaluate", part.references, largest, "-o", judged, *how]
+            execute(list(map(str, words)), self.environment(run), part.predictions.parents[2] / "largest.log")
+            return rows_of(judged / "metrics.csv")
 
-    def is_done(self, run: str) -> bool:
-        """Whether the rows are there; that of runs.csv is written last."""
-        path = EVIDENCE / "runs.csv"
-        if not path.exists():
-            return False
-        with path.open(newline="") as file:
-            mine = (run, str(self.seed), str(self.fold))
-            return any((row["run"], row["seed"], row["fold"]) == mine for row in csv.DictReader(file))
+    def values(self, name: str, place: str, rows: list[dict[str, str]]) -> Iterator[tuple[object, ...]]:
+        for row in rows:
+            what = place, row["case"], row["patient"], row["class"]
+            metrics = (row[metric] and round(float(row[metric]), 4) for metric in METRICS)
+            yield (name, self.seed, self.fold, *what, *metrics)
 
-    def record_teacher(self, run: str) -> None:
-        """A row a value of nnU-Net's own validation of a teacher, which shows it what teachers see."""
+    def of_teacher(self, run: str) -> Iterator[tuple[object, ...]]:
+        """Rows of nnU-Net's own validation of a teacher, which shows it what teachers see; Dice alone."""
         folder = self.training_folder(run)
         labels = json.loads((folder.parent / "dataset.json").read_text())["labels"]
-        rows = []
         for of_case in json.loads((folder / "validation" / "summary.json").read_text())["metric_per_case"]:
             case = Path(of_case["prediction_file"]).name.split(".")[0]
             for name, label in labels.items():
                 dice = of_case["metrics"].get(str(label), {}).get("Dice", math.nan)
                 if math.isfinite(dice):
-                    what = run, self.seed, self.fold, "teacher's input", 0, case, case.split("_")[0], name
-                    rows.append((*what, "dice", "1", round(dice, 4)))
-        put(EVIDENCE / "values.csv", VALUES, rows)
-        put(EVIDENCE / "runs.csv", PROVENANCE, [self.provenance(run)])
+                    what = run, self.seed, self.fold, TEACHERS_PLACE, case, case.split("_")[0], name
+                    yield (*what, round(dice, 4), *[""] * (len(METRICS) - 1))
 
-    def provenance(self, run: str) -> list[str | int]:
+    def provenance(self, run: str, name: str, *settings: str) -> Sequence[object]:
         """``seconds`` are those of all training epochs, by nnU-Net's log; beside what else the machine did."""
-        what = RUNS[run]
-        folder = self.training_folder(run)
+        what, folder = RUNS[run], self.training_folder(run)
         logs = [path.read_text() for path in folder.glob("training_log_*.txt")]
-        seconds = sum(float(epoch) for text in logs for epoch in re.findall(r"Epoch time: ([\d.]+) s", text))
-        settings = " ".join(f"{name.removeprefix('SHAPEKD_').lower()}={value}" for name, value in what.settings.items())
-        began_with = (folder / "commit").read_text()
-        how = [what.trainer, settings, what.epochs * 50, what.teacher or "", round(seconds), began_with]
-        return [run, self.seed, self.fold, *how, version("nnunetv2"), version("torch"), hardware()]
+        seconds = sum(float(found) for text in logs for found in re.findall(r"Epoch time: ([\d.]+) s", text))
+        own = (f"{key.removeprefix('SHAPEKD_').lower()}={value}" for key, value in what.settings.items())
+        how = what.trainer, " ".join((*own, *settings)), what.epochs * 50, what.teacher or "", round(seconds)
+        where = (folder / "commit").read_text(), version("nnunetv2"), version("torch"), hardware()
+        return name, self.seed, self.fold, *how, *where
 
 
-def prepare(data: Path, out: Path) -> None:
-    """Convert, split, plan and preprocess."""
-    environment = nnunet_environment(out)
-    raw = Path(environment["nnUNet_raw"], f"Dataset{DATASET:03d}_ACDC")
-    preprocessed = Path(environment["nnUNet_preprocessed"], raw.name)
-    for folder in (raw.parent, preprocessed.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    prepare_across(data, raw.with_name(ACROSS))
-    done = preprocessed / "prepared"
-    if done.exists():
-        add_folds(raw, preprocessed)
-        return
-    to_log = out / "prepare.log"
-    if not raw.exists():
-        splits = [option for name in ("train", "val") for option in (f"--{name}", data / "acdc/split" / f"{name}.json")]
-        command = ["shapekd", "convert", "acdc", data / "acdc/training", *splits, "-d", DATASET]
-        execute(list(map(str, command)), environment, to_log)
-    plan = f"nnUNetv2_plan_and_preprocess -d {DATASET} -c 2d -np 1 -npfp 1 --no_pp"
-    execute(plan.split(), environment, to_log)
-    small = [sys.executable, str(HERE.parent / "small_plans.py"), "-d", str(DATASET), "--name", "smallPlans", *PLANS]
-    execute(small, environment, to_log)
-    execute(f"nnUNetv2_preprocess -d {DATASET} -plans_name smallPlans -c 2d -np 1".split(), environment, to_log)
-    add_folds(raw, preprocessed)
-    done.touch()
+def is_teacher(run: str) -> bool:
+    return any(run == other.teacher for other in RUNS.values())
 
 
-def prepare_across(data: Path, folder: Path) -> None:
-    """Stacks for prediction only."""
-    for part, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
-        (folder / f"{part}Ts").mkdir(parents=True, exist_ok=True)
-        for path in (data / "cardiac_sunnybrook" / part).glob("*.nii.gz"):
-            shutil.copy(path, folder / f"{part}Ts" / path.name.replace(".nii.gz", ending))
-    labels = {"background": 0, "MYO": 2, "LV": 3}
-    about = {"channel_names": {"0": "cineMRI"}, "labels": labels, "numTraining": 0, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(about, indent=4) + "\n")
+def keep_largest(predictions: Path, to: Path, labels: list[int]) -> None:
+    """Write a folder's NIfTI label maps into another, each with only its largest component of the labels together."""
+    functions = [remove_all_but_largest_component_from_segmentation], [{"labels_or_regions": labels}]
+    for path in predictions.glob("*.nii.gz"):
+        load_postprocess_save(str(path), str(to / path.name), SimpleITKIO(), *functions)
 
 
-def add_folds(raw: Path, preprocessed: Path) -> None:
-    """Fold 0 for choices, from the training patients; 1 is the data set's own; the others are 0 with fewer patients."""
-    (official,) = json.loads((raw / "splits_final.json").read_text())
-    with (raw / "patients.csv").open(newline="") as file:
-        group_of = {row["patient"]: row["group"] for row in csv.DictReader(file)}
-    patients = sorted({case.split("_")[0] for case in official["train"]}, key=lambda one: (group_of[one], one))
-    held_out = set(patients[2::5])
-    sides = {"train": [], "val": []}
-    for case in official["train"]:
-        sides["val" if case.split("_")[0] in held_out else "train"].append(case)
-    folds = [sides, official]
-    members: dict[str, list[str]] = {}
-    for patient in patients:
-        if patient not in held_out:
-            members.setdefault(group_of[patient], []).append(patient)
-    in_turns = [patient for row in zip_longest(*members.values()) for patient in row if patient]  # of the pathologies
-    for few in FEW_PATIENTS:
-        chosen = set(in_turns[:few])
-        folds.append({**sides, "train": [case for case in sides["train"] if case.split("_")[0] in chosen]})
-    (preprocessed / "splits_final.json").write_text(json.dumps(folds, indent=4) + "\n")
-
-
-def nnunet_environment(out: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "nnUNet_raw": str(out / "raw"),
-        "nnUNet_preprocessed": str(out / "preprocessed"),
-        "nnUNet_results": str(out / "results"),
-        "nnUNet_compile": "f",
-        "nnUNet_def_n_proc": "1",
-        "nnUNet_n_proc_DA": "1",  # planning wants one
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
-    }
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock, which ends with its process."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def execute(command: list[str], environment: dict[str, str], to_log: Path) -> None:
-    to_log.parent.mkdir(parents=True, exist_ok=True)
-    with to_log.open("a") as file:
-        if subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode:
-            sys.exit(f"{' '.join(command)}\nfailed; its whole output: {to_log}")
-
-
-def put(path: Path, columns: tuple[str, ...], rows: list[Sequence[object]]) -> None:
-    """Add rows to a CSV file, in place of those of the same run, seed and fold (of which the first row tells)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(path.with_suffix(".lock")):
-        before: list[list[str]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                before = [row for row in csv.reader(file) if row[:3] != list(map(str, rows[0][:3]))][1:]
-        building = path.with_suffix(".partial")
-        with building.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([columns, *before, *rows])
-        os.replace(building, path)
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def commit() -> str:
@@ -440,13 +280,13 @@ def main() -> None:
     command.add_argument("out", type=Path)
     command.add_argument("runs", nargs="+", choices=RUNS, metavar="RUN")
     command.add_argument("--seeds", type=int, nargs="+", required=True)
-    command.add_argument("--fold", type=int, choices=range(2 + len(FEW_PATIENTS)), default=0)
+    command.add_argument("--fold", type=int, choices=(DEVELOPMENT, OFFICIAL), default=DEVELOPMENT)
     args = parser.parse_args()
     out = args.out.absolute()
     if args.command == "prepare":
         prepare(args.data.absolute(), out)
         return
-    if not (out / "preprocessed" / f"Dataset{DATASET:03d}_ACDC" / "prepared").exists():
+    if not is_prepared(out):
         parser.error(f"{out} is not prepared")
     for seed in args.seeds:
         for run in args.runs:

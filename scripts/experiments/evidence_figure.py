@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from evidence_table import TITLES, VALUES, of_patients, read
+from evidence_table import Run, find, title
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,7 +22,7 @@ from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interva
 
 
 def draw(differences: dict[str, dict[str, dict[str, np.ndarray]]], to: str, seeds: int) -> Figure:
-    """Args: run -> shift -> structure -> (patients,) differences of Dice (%) to ``to``."""
+    """Args: run -> where it was judged -> structure -> (patients,) differences of Dice (%) to ``to``."""
     shifts = list(next(iter(differences.values())))
     structures = dict.fromkeys(name for of_shifts in differences.values() for of in of_shifts.values() for name in of)
     colours = {name: colour for name, (colour, _) in class_styles(list(structures)).items()}
@@ -35,7 +35,7 @@ def draw(differences: dict[str, dict[str, dict[str, np.ndarray]]], to: str, seed
                 strips(ax, of_classes, colours)
             row[0].set_ylabel(wrapped(run, 16), fontweight="bold")
         for ax, shift in zip(grid[0], shifts, strict=True):
-            ax.set_title(TITLES.get(shift, shift), pad=4)
+            ax.set_title(title(shift), pad=4)
         figure.supxlabel(f"difference of Dice to {to} (percentage points); a dot is a patient; seeds: {seeds}")
     return figure
 
@@ -60,31 +60,25 @@ def main() -> None:
     parser.add_argument("to", metavar="RUN")
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--values", type=Path, default=VALUES, help="by default %(default)s")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    found = read(args.values, args.fold)
-    runs = [args.to, *args.runs]
-    seeds = sorted(set.intersection(*({seed for run, seed, *_ in found if run == one} for one in runs)))
+    found = find(args.fold)
+    names = [args.to, *args.runs]
+    seeds = sorted(set.intersection(*({seed for run, seed, *_ in found if run == name} for name in names)))
     if not seeds:
-        parser.error(f"no seed has all of {', '.join(runs)} in fold {args.fold} of {args.values}")
-    differences: dict[str, dict[str, dict[str, np.ndarray]]] = {run: {} for run in args.runs}
-    for shift in dict.fromkeys(shift for run, _, shift, _ in found if run == args.to):
-        all_values = [found[run, seed, shift, "dice"] for run in runs for seed in seeds]
-        keys = sorted(set.intersection(*map(set, all_values)))
-        for run in args.runs:
-            differences[run][shift] = {
-                name: 100
-                * np.mean(
-                    [
-                        of_patients(found[run, seed, shift, "dice"], keys, name)
-                        - of_patients(found[args.to, seed, shift, "dice"], keys, name)
-                        for seed in seeds
-                    ],
-                    axis=0,
-                )
-                for name in dict.fromkeys(key[2] for key in all_values[0] if key in keys)
+        parser.error(f"no seed has all of {', '.join(names)} in fold {args.fold}")
+    to, *runs = (Run(found, name, seeds) for name in names)
+    places = dict.fromkeys(where for run, _, where, _ in found if run == to.name)
+    differences = {
+        run.name: {
+            where: {
+                name: 100 * run.differences(to, where, name=name).mean(0)
+                for name in dict.fromkeys(name for _, _, name in to.values(where, "dice", seeds[0]))
             }
+            for where in places
+        }
+        for run in runs
+    }
     args.out.write_bytes(png(draw(differences, args.to, len(seeds))))
 
 

@@ -1,45 +1,49 @@
-"""Tables of what ``evidence.py`` found, as docs/evidence.md has them: every run, and its difference to one of them.
+"""Tables of what ``evidence.py`` found: a row a run, a column a set or shift that it was judged on.
 
-    python scripts/experiments/evidence_table.py stock ramp mean-jitter --fold 1
+    python scripts/experiments/evidence_table.py stock ramp mean-jitter --fold 1      differences to the first
+    python scripts/experiments/evidence_table.py stock ramp --fold 1 --claim clean    one of them, and its n
+    python scripts/experiments/evidence_table.py student features --show why          what evidence_why.py found
 
 Mean Dice (%) over structures, cases and patients, with each seed's in brackets; HD95 (mm; of an empty prediction it is
 the image's diagonal) clean, and the volume predicted over the true one, summed over cases and structures. Differences
 are to the first run, paired by seed and case, of the seeds that both have; after the semicolon their 95 % interval over
-patients (``bootstrap_interval``), with seeds averaged within a patient. It knows nothing of other seeds.
+patients (``bootstrap_interval``), with seeds averaged within a patient. It knows nothing of other seeds. Of too few
+patients there is each one's value instead. ``evidence_pages.py`` makes all tables of the pages.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
 import numpy as np
+from evidence_rows import METRICS, PROVENANCE, VALUES, WHY, read
 
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
 
-VALUES = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "values.csv"
-TITLES = {"none": "clean", "bias-field 3": "bias field", "ghosting 3": "ghosting", "inversion 3": "inversion of LVC"}
-TITLES |= {"inversion of MLV 3": "inversion of MLV"}
 UNKNOWN = "–"
+#: how a column of why.csv is written
+WHY_FORMS = {"cosine": ".2f", "norm": ".2f", "missed": ".1%", "false": ".1%", "volume": ".2f", "entropy": ".2f"}
 
 #: (case, patient, class) -> value
 Values = dict[tuple[str, str, str], float]
-#: (run, seed, shift with severity, metric) -> what was measured
+#: (run, seed, judged on, metric) -> what was measured
 Found = dict[tuple[str, int, str, str], Values]
 
 
-def read(path: Path, fold: int) -> Found:
+@cache
+def find(fold: int) -> Found:
     found: Found = defaultdict(dict)
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if int(row["fold"]) == fold:
-                shift = row["shift"] if row["severity"] == "0" else f"{row['shift']} {row['severity']}"
-                of = row["run"], int(row["seed"]), shift, row["metric"]
-                found[of][row["case"], row["patient"], row["class"]] = float(row["value"])
+    for row in read(VALUES):
+        if int(row["fold"]) == fold:
+            for metric in METRICS:
+                if row[metric]:
+                    of = row["run"], int(row["seed"]), row["judged_on"], metric
+                    found[of][row["case"], row["patient"], row["class"]] = float(row[metric])
     return dict(found)
 
 
@@ -77,85 +81,153 @@ class Run:
     name: str
     seeds: list[int]
 
-    def has(self, shift: str, metric: str) -> bool:
-        return (self.name, self.seeds[0], shift, metric) in self.found
+    def has(self, where: str, metric: str) -> bool:
+        return (self.name, self.seeds[0], where, metric) in self.found
 
-    def values(self, shift: str, metric: str, seed: int) -> Values:
-        return self.found[self.name, seed, shift, metric]
+    def values(self, where: str, metric: str, seed: int) -> Values:
+        return self.found[self.name, seed, where, metric]
 
-    def mean(self, shift: str, metric: str = "dice", factor: float = 100) -> str:
-        if not self.has(shift, metric):
+    def mean(self, where: str, metric: str = "dice", factor: float = 100) -> str:
+        if not self.has(where, metric):
             return UNKNOWN
-        of_seeds = [self.values(shift, metric, seed) for seed in self.seeds]
+        of_seeds = [self.values(where, metric, seed) for seed in self.seeds]
         return with_each(factor * np.array([of_patients(values, values).mean() for values in of_seeds]), ".1f")
 
-    def structures(self, shift: str) -> str:
-        if not self.has(shift, "dice"):
+    def structures(self, where: str) -> str:
+        if not self.has(where, "dice"):
             return UNKNOWN
-        of_seeds = [self.values(shift, "dice", seed) for seed in self.seeds]
+        of_seeds = [self.values(where, "dice", seed) for seed in self.seeds]
         names = dict.fromkeys(name for _, _, name in of_seeds[0])
         means = (np.mean([of_patients(values, values, name).mean() for values in of_seeds]) for name in names)
         return ", ".join(f"{name} {100 * mean:.1f}" for name, mean in zip(names, means, strict=True))
 
-    def volume(self, shift: str) -> str:
-        if not self.has(shift, "prediction_size"):
+    def volume(self, where: str) -> str:
+        if not self.has(where, "prediction_ml"):
             return UNKNOWN
         predicted, true = (
-            sum(sum(self.values(shift, metric, seed).values()) for seed in self.seeds)
-            for metric in ("prediction_size", "reference_size")
+            sum(sum(self.values(where, metric, seed).values()) for seed in self.seeds)
+            for metric in ("prediction_ml", "reference_ml")
         )
         return f"{predicted / true:.2f}"
 
-    def less(self, other: Run, shift: str, metric: str = "dice", factor: float = 100) -> str:
-        """Over the structures in which both have the metric in all seeds that both have."""
-        if not (self.has(shift, metric) and other.has(shift, metric)):
-            return UNKNOWN
+    def differences(self, other: Run, where: str, metric: str = "dice", name: str | None = None) -> np.ndarray:
+        """(seeds, patients), of the seeds that both have, over the structures (or one) that both have in all."""
         seeds = sorted(set(self.seeds) & set(other.seeds))
-        both = [[run.values(shift, metric, seed) for seed in seeds] for run in (self, other)]
-        keys = set.intersection(*(set(values) for run in both for values in run))
-        own, others = (np.stack([of_patients(values, keys) for values in run]) for run in both)
-        differences = factor * (own - others)  # (seeds, patients)
+        both = [[run.values(where, metric, seed) for seed in seeds] for run in (self, other)]
+        keys = sorted(set.intersection(*(set(values) for run in both for values in run)))
+        own, others = (np.stack([of_patients(values, keys, name) for values in run]) for run in both)
+        return own - others
+
+    def less(self, other: Run, where: str, metric: str = "dice", factor: float = 100) -> str:
+        if not (self.has(where, metric) and other.has(where, metric)):
+            return UNKNOWN
+        differences = factor * self.differences(other, where, metric)
         return f"{with_each(differences.mean(1), '+.1f')}; {interval(differences.mean(0))}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="the first is what the others are compared with")
-    parser.add_argument("--seeds", type=int, nargs="+", help="by default all that a run has")
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--values", type=Path, default=VALUES, help="by default %(default)s")
-    args = parser.parse_args()
-    found = read(args.values, args.fold)
+def table(args: argparse.Namespace) -> list[list[str]]:
+    """Rows of cells, the first of them the head."""
+    if args.show == "why":
+        return why(args.runs, args.columns)
+    runs = judged_runs(args)
+    to = runs[0]
+    columns = {title(where): where for run, _, where, _ in to.found if run == to.name}
+    clean = next(iter(columns))
+    hd95 = f"HD95 (mm): {clean}"
+
+    def cell(run: Run, column: str) -> str:
+        if column == "volume":
+            return run.volume(columns[clean])
+        what = (columns[clean], "hd95_mm", 1) if column == hd95 else (columns[column],)
+        if args.show == "structures":
+            return run.structures(*what)
+        if args.show == "volumes":
+            return f"{run.mean(*what).split(' (')[0]}, {run.volume(*what)}"
+        return run.mean(*what) if run is to or args.show == "means" else run.less(to, *what)
+
+    names = [*columns, *((hd95, "volume") if args.show in ("differences", "means") else ())]
+    if unknown := set(args.columns or names) - set(names):
+        raise ValueError(f"--columns: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    names = args.columns or names
+    first = "mean Dice (%)" + {"differences": ", then differences to it", "volumes": ", volume"}.get(args.show, "")
+    return [[first, *names], *([f"`{run.name}`", *(cell(run, name) for name in names)] for run in runs)]
+
+
+def title(where: str) -> str:
+    """Without the severity."""
+    return re.sub(r" \d$", "", where)
+
+
+def judged_runs(args: argparse.Namespace) -> list[Run]:
+    """Raises: ValueError for a run without the seeds."""
+    found = find(args.fold)
     runs = []
     for name in args.runs:
         seeds = {seed for run, seed, *_ in found if run == name} & set(args.seeds or [seed for _, seed, *_ in found])
         if not seeds & set(runs[0].seeds if runs else seeds):
-            parser.error(f"{name} has no such seed in fold {args.fold} of {args.values}")
+            raise ValueError(f"{name} has no such seed in fold {args.fold} of {VALUES}")
         runs.append(Run(found, name, sorted(seeds)))
-    to = runs[0]
-    shifts = list(dict.fromkeys(shift for run, _, shift, _ in found if run == to.name))
-    clean, titles = shifts[0], [TITLES.get(shift, shift) for shift in shifts]
+    return runs
 
-    def table(*head: str) -> None:
-        print(f"\n| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
 
-    def row(run: Run, *cells: str) -> None:
-        print(f"| `{run.name}` | {' | '.join(cells)} |")
+def why(runs: Sequence[str], columns: Sequence[str] | None) -> list[list[str]]:
+    """A row a run of why.csv, each seed's value in a cell."""
+    names = columns or list(WHY_FORMS)
 
-    columns = *titles, f"HD95 (mm): {titles[0]}", "volume"
-    table("mean Dice (%)", *columns)
-    for run in runs:
-        row(run, *map(run.mean, shifts), run.mean(clean, "hd95", 1), run.volume(clean))
-    table("mean Dice (%), then differences to it", *columns)
-    row(to, *map(to.mean, shifts), to.mean(clean, "hd95", 1), to.volume(clean))
-    for run in runs[1:]:
-        row(run, *(run.less(to, shift) for shift in shifts), run.less(to, clean, "hd95", 1), run.volume(clean))
-    table("mean Dice (%), volume", *titles)
-    for run in runs:
-        row(run, *(f"{run.mean(shift).split(' (')[0]}, {run.volume(shift)}" for shift in shifts))
-    table("mean Dice (%)", *titles)
-    for run in runs:
-        row(run, *map(run.structures, shifts))
+    def cell(run: str, name: str) -> str:
+        of_seeds = [row[name] for row in read(WHY) if row["run"] == run and row[name]]
+        return ", ".join(f"{float(value):{WHY_FORMS[name]}}" for value in of_seeds) or UNKNOWN
+
+    return [["run", *names], *([f"`{run}`", *(cell(run, name) for name in names)] for run in runs)]
+
+
+def claim(args: argparse.Namespace) -> list[str]:
+    """n, the difference of the second run to the first where it is claimed (each seed's), and its interval."""
+    if args.show == "why":
+        _, (_, of_seeds) = why(args.runs, [args.claim])
+        return [f"{read(WHY)[0]['batches']} batches, {seeds_of(of_seeds.count(',') + 1)}", of_seeds, UNKNOWN]
+    first, second = judged_runs(args)
+    where = next((one for _, _, one, _ in first.found if title(one) == args.claim), "")
+    if not (first.has(where, "dice") and second.has(where, "dice")):
+        raise ValueError(f"--claim {args.claim}: {first.name} and {second.name} were not both judged there")
+    differences = 100 * second.differences(first, where)
+    seeds, patients = differences.shape
+    steps_of = {row["run"]: f"{int(row['steps']):,}" for row in read(PROVENANCE)}
+    steps = " against ".join(dict.fromkeys(steps_of[run.name] for run in (second, first)))
+    n = f"{patients} patients, {seeds_of(seeds)}, {steps} steps"
+    return [n, with_each(differences.mean(1), "+.1f"), interval(differences.mean(0))]
+
+
+def seeds_of(number: int) -> str:
+    return f"{number} seed{'s' * (number > 1)}"
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the first is what the others are compared with")
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default all that a run has")
+    parser.add_argument("--fold", type=int, default=0)
+    shows = "differences", "means", "volumes", "structures", "why"
+    parser.add_argument(
+        "--show", choices=shows, default=shows[0], help="by default %(default)s; why: evidence_why.py's"
+    )
+    parser.add_argument("--columns", nargs="+", help="some of the columns")
+    parser.add_argument("--claim", metavar="COLUMN", help="only n, difference and interval of two runs in a column")
+    return parser.parse_args(arguments)
+
+
+def printed(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    head, *others = (f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *others])
+
+
+def main() -> None:
+    args = parsed()
+    try:
+        print(" | ".join(claim(args)) if args.claim else printed(table(args)))
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Why does distillation do what it does? What its gradient adds to nnU-Net's own, and what the teacher says.
 
-    python scripts/experiments/evidence_why.py OUT RUN... --seeds 0 1 2 --fold 1
+    python scripts/experiments/evidence_why.py OUT RUN... --seeds 0 1 2
+    python scripts/experiments/evidence_table.py RUN... --show why
 
 At the weights of stock's finished training of ``evidence.py``, on training patches: RUN's gradient less stock's is that
 of RUN's distillation. It is compared with that of the cross-entropy with the labels (run ``labels``): their cosine, 1
@@ -8,7 +9,7 @@ for the same direction, and the ratio of their norms. Of the teacher, at the vox
 often its most probable class is another than the label, where the label is foreground (missed: another structure or
 background) and where it is background (false), its summed foreground probability over the foreground's size, and its
 mean entropy over the labels' classes (nat, foreground and background counted alike). Means over batches, which go to
-docs/evidence/why.csv; then each seed's.
+docs/evidence/why.csv.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from evidence import DATASET, EVIDENCE, RUNS, Experiment, commit, device, put
+from evidence import Experiment, commit, device
+from evidence_data import DATASET, OFFICIAL
+from evidence_rows import WHY, put
+from evidence_runs import RUNS
 from nnunetv2.run.run_training import get_trainer_from_args
 
 BATCHES = 40
-COLUMNS = ("run", "seed", "fold", "batches", "metric", "value", "commit")
+METRICS = ("cosine", "norm", "missed", "false", "volume", "entropy")
 
 
 def gradients_and_teacher(experiment: Experiment, run: str) -> tuple[torch.Tensor, dict[str, float]]:
@@ -79,11 +83,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("runs", nargs="+", choices=RUNS, metavar="RUN")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", type=int, default=OFFICIAL, help="by default %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    columns = ("cosine", "norm", "missed", "false", "volume", "entropy")
-    of_run: dict[str, list[dict[str, float]]] = {run: [] for run in args.runs}
     for seed in args.seeds:
         experiment = Experiment(args.out.absolute(), seed, args.fold)
         stock, _ = gradients_and_teacher(experiment, "stock")
@@ -93,15 +95,8 @@ def main() -> None:
             own = gradients - stock
             about["cosine"] = torch.cosine_similarity(own, labels).mean().item()
             about["norm"] = (own.norm(dim=1) / labels.norm(dim=1)).mean().item()
-            of_run[run].append(about)
-            what = run, seed, args.fold, BATCHES
-            rows = [(*what, name, f"{about[name]:.4g}", commit()) for name in columns if name in about]
-            put(EVIDENCE / "why.csv", COLUMNS, rows)
-    print(f"Seeds {', '.join(map(str, args.seeds))}; {BATCHES} batches.\n")
-    print("| run | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
-    for run, found in of_run.items():
-        cells = [", ".join(f"{of[name]:.3g}" for of in found) if name in found[0] else "–" for name in columns]
-        print(f"| {run} | " + " | ".join(cells) + " |")
+            columns = (f"{about[name]:.4g}" if name in about else "" for name in METRICS)
+            put(WHY, [(run, seed, args.fold, BATCHES, *columns, commit())])
 
 
 if __name__ == "__main__":

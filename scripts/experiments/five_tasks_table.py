@@ -1,106 +1,119 @@
 """The table of ``five_tasks.sh``: seeds are averaged within a patient, then patients are resampled.
 
-    python scripts/experiments/five_tasks_table.py OUT --seeds 0 1 --csv docs/tasks/results.csv
+    python scripts/experiments/five_tasks_table.py                              rows of docs/tasks/README.md
+    python scripts/experiments/five_tasks_table.py --judged OUT --seeds 0 1     first write docs/tasks/results.csv anew
 
-Prints rows for docs/tasks/README.md and writes every value they rest on. Seeds are replicates: they are never counted
-as patients.
+All is from docs/tasks/results.csv: a row a task, data set, seed, model, case and structure. Seeds are replicates: they
+are never counted as patients. A structure that is not there and that only some run predicted is left out of all.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from evidence_table import UNKNOWN, Values, interval, of_patients, with_each
 
-from nnunet_shapekd.evaluation.record import Evaluation
-from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, read_evaluation, shared, write_csv
-from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS, bootstrap_interval
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "tasks" / "results.csv"
+METRICS = ("dice", "hd95", "reference_size", "prediction_size")
+COLUMNS = ("task", "dataset", "seed", "model", "case", "patient", "class", *METRICS, "distance_unit", "size_unit")
 MODELS = ("stock", "student")
 #: frames of few sequences, whose independence nobody vouches for: no interval
 DEPENDENT = {"Dataset064_ColonDB"}
 
 
-def share(evaluation: Evaluation) -> float:
-    """Predicted / true size, all classes and cases together."""
-    return sum(r["prediction_size"] for r in evaluation.rows) / sum(r["reference_size"] for r in evaluation.rows)
+def judged_rows(out: Path, seeds: list[int]) -> list[dict[str, str]]:
+    """Rows of ``COLUMNS`` of what ``five_tasks.sh judge`` has left.
+
+    Raises:
+        FileNotFoundError: for sets that were not judged with each seed.
+    """
+    judged = {seed: out / "judged" / f"seed{seed}" for seed in seeds}
+    sets = {seed: {path.relative_to(folder) for path in folder.glob("*/Dataset*")} for seed, folder in judged.items()}
+    everything = sorted(set.union(*sets.values()))
+    missing = [f"{path} of seed {seed}" for seed, found in sets.items() for path in everything if path not in found]
+    if missing or not everything:
+        raise FileNotFoundError(f"not judged yet: {', '.join(missing) or out}")
+    rows = []
+    for path in everything:
+        for seed, folder in judged.items():
+            for model in MODELS:
+                with (folder / path / model / "metrics.csv").open(newline="") as file:
+                    for row in csv.DictReader(file):
+                        distance = "mm" if "hd95_mm" in row else "px"
+                        (size,) = (unit for unit in ("ml", "mm2", "px") if f"reference_{unit}" in row)
+                        own = {"task": path.parts[0], "dataset": path.name, "seed": seed, "model": model}
+                        own |= {name: row[name] for name in ("case", "patient", "class", "dice")}
+                        own |= {"hd95": row[f"hd95_{distance}"], "distance_unit": distance, "size_unit": size}
+                        rows.append(own | {name: row[name.replace("size", size)] for name in METRICS[2:]})
+    return rows
 
 
-def cell(numbers: np.ndarray, factor: float = 100, sign: str = "") -> str:
-    """The numbers of all seeds, with their mean in front where there are several."""
-    each = ", ".join(f"{factor * number:{sign}.1f}" for number in numbers)
-    return each if len(numbers) == 1 else f"{factor * np.mean(numbers):{sign}.1f} ({each})"
+def line(rows: list[dict[str, str]]) -> str:
+    """One line of the table, of the rows of one data set; and one that says what was left out."""
+    found: dict[tuple[str, str, str], Values] = defaultdict(dict)
+    for row in rows:
+        for metric in METRICS:
+            if row[metric]:
+                of = row["model"], row["seed"], metric
+                found[of][row["case"], row["patient"], row["class"]] = float(row[metric])
+    seeds = sorted({row["seed"] for row in rows})
+    of_runs = [set(found[model, seed, "dice"]) for model in MODELS for seed in seeds]
+    keys = sorted(set.intersection(*of_runs))
 
+    def means(model: str, metric: str) -> np.ndarray:  # (seeds, patients)
+        return np.stack([of_patients(found[model, seed, metric], keys) for seed in seeds])
 
-def all_runs(judged: list[dict[str, Evaluation]]) -> list[Evaluation]:
-    """Those of all seeds and models."""
-    return [evaluation for of_seed in judged for evaluation in of_seed.values()]
+    def size(model: str) -> str:  # predicted / true, all classes and cases together
+        predicted, true = (sum(sum(found[model, seed, m].values()) for seed in seeds) for m in METRICS[:1:-1])
+        return f"{predicted / true:.2f}"
 
-
-def row(task: str, dataset: str, judged: list[dict[str, Evaluation]]) -> str:
-    """One line of the table; ``judged`` has an evaluation a model for each seed."""
-    keys, _ = shared(all_runs(judged))
-
-    def of_patients(model: str, metric: str) -> np.ndarray:  # (seeds, patients)
-        return np.stack([per_patient(s[model], mean_over_classes(s[model], metric, keys)) for s in judged])
-
-    dice, hd95 = ({model: of_patients(model, metric) for model in MODELS} for metric in ("dice", "hd95"))
-    differences = dice["student"] - dice["stock"]  # (seeds, patients)
-    interval = "–"
-    if differences.shape[1] >= MIN_PATIENTS and dataset not in DEPENDENT:
-        low, high = bootstrap_interval(differences.mean(axis=0))
-        interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
-    unit = judged[0]["stock"].distance_unit
-    return " | ".join(
-        (
-            f"| {task}",
-            dataset.split("_")[1],
-            f"{len({case for case, _ in keys})} ({differences.shape[1]})",
-            cell(dice["stock"].mean(axis=1)),
-            cell(dice["student"].mean(axis=1)),
-            cell(differences.mean(axis=1), sign="+"),
-            interval,
-            " → ".join(cell(hd95[m].mean(axis=1), 1) for m in MODELS) + f" {unit}",
-            " → ".join(f"{np.mean([share(s[m]) for s in judged]):.2f}" for m in MODELS) + " |",
-        )
+    stock, student = (100 * means(model, "dice") for model in MODELS)
+    differences = student - stock
+    enough = differences.shape[1] >= MIN_PATIENTS and rows[0]["dataset"] not in DEPENDENT
+    cells = (
+        rows[0]["task"],
+        rows[0]["dataset"].split("_")[1],
+        f"{len({case for case, *_ in keys})} ({differences.shape[1]})",
+        *(with_each(of_patient.mean(1), ".1f") for of_patient in (stock, student)),
+        with_each(differences.mean(1), "+.1f"),
+        interval(differences.mean(0)) if enough else UNKNOWN,
+        " → ".join(with_each(means(model, "hd95").mean(1), ".1f") for model in MODELS) + f" {rows[0]['distance_unit']}",
+        " → ".join(map(size, MODELS)),
     )
+    invented = len(set.union(*of_runs)) - len(keys)
+    note = f"\n{rows[0]['dataset']}: without {invented} structures that are not there and that some run predicted"
+    return f"| {' | '.join(cells)} |" + note * bool(invented)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="OUT of five_tasks.sh")
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--csv", type=Path, required=True, help="every value, to write")
+    parser.add_argument("--judged", type=Path, metavar="OUT", help="OUT of five_tasks.sh, to read anew")
+    parser.add_argument("--seeds", type=int, nargs="+", help="with --judged: those judged there")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="by default %(default)s")
     args = parser.parse_args()
-
-    if len(set(args.seeds)) < len(args.seeds):
-        parser.error("--seeds: each seed once")
-    judged_folders = {seed: args.out / "judged" / f"seed{seed}" for seed in args.seeds}
-    sets = {f"seed {s}": {p.relative_to(f) for p in f.glob("*/Dataset*")} for s, f in judged_folders.items()}
-    everything = sorted(set.union(*sets.values()))
-    if missing := [f"{path} of {seed}" for seed, found in sets.items() for path in everything if path not in found]:
-        parser.error(f"not judged yet: {', '.join(missing)}")
-
-    rows = []
-    for path in everything:
-        task, dataset = path.parts
-        judged = []
-        for seed, folder in judged_folders.items():
-            judged.append({model: read_evaluation(folder / path / model) for model in MODELS})
-            for model, evaluation in judged[-1].items():
-                units = {"dice": "1", "hd95": evaluation.distance_unit}
-                units |= dict.fromkeys(("reference_size", "prediction_size"), evaluation.size_unit)
-                rows += [
-                    (task, dataset, seed, model, r["case"], r["patient"], r["class"], metric, unit, r[metric])
-                    for r in evaluation.rows
-                    for metric, unit in units.items()
-                ]
-        print(row(task, dataset, judged))
-        if invented := shared(all_runs(judged))[1]:
-            print(f"{dataset}: without {invented} structures that are not there and that some run predicted")
-    columns = ("task", "dataset", "seed", "model", "case", "patient", "class", "metric", "unit", "value")
-    write_csv(args.csv, columns, rows)
+    if bool(args.judged) != bool(args.seeds):
+        parser.error("--judged and --seeds belong together")
+    if args.judged:
+        try:
+            rows = judged_rows(args.judged, sorted(set(args.seeds)))
+        except FileNotFoundError as error:
+            parser.error(str(error))
+        with args.results.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    of_datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
+    with args.results.open(newline="") as file:
+        for row in csv.DictReader(file):
+            of_datasets[row["dataset"]].append(row)
+    for rows in of_datasets.values():
+        print(line(rows))
 
 
 if __name__ == "__main__":

@@ -1,57 +1,83 @@
-"""The tables of docs/evidence.md and of the README are what the committed rows say."""
+"""What the README and docs/evidence* say is what the committed rows say."""
 
-import csv
 import re
-import sys
-from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
-from test_experiments import load
+from test_experiments import script
 
-COMMAND = re.compile(r"<!-- evidence_table\.py (.*) -->\n")
-TABLE = re.compile(rf"((?:{COMMAND.pattern})+)((?:\|.*\n)+)")
-
-
-def rows_of(text: str) -> list[tuple[str, list[str]]]:
-    """Of every row that begins with a run's name in backticks: the name, and the other cells."""
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
-    return [(first.split("`")[1], cells) for first, *cells in rows]
+#: protocol, the paper's results, and the one look whose rows were not kept
+NOT_OF_ROWS = {"0.75", "0.18", "1.0", "9.9", "84.2", "85.8", "91.5"}
+#: what the README calls a run by
+TRAINERS = dict.fromkeys(("mean-jitter", "mean-jitter-5x"), "nnUNetTrainerMeanJitter")
 
 
-@pytest.fixture
-def printed(monkeypatch, capsys) -> Callable[[str], list[tuple[str, list[str]]]]:
-    def rows(arguments: str) -> list[tuple[str, list[str]]]:
-        monkeypatch.setattr(sys, "argv", ["evidence_table.py", *arguments.split()])
-        load("experiments/evidence_table.py").main()
-        return rows_of(capsys.readouterr().out)
-
-    return rows
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    return script("evidence_pages")
 
 
-def test_every_table_is_what_its_command_prints(printed):
-    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    of_tables = TABLE.findall(text)
-    assert of_tables and sum(len(COMMAND.findall(commands)) for commands, *_ in of_tables) == text.count("<!-- ")
-    for commands, _, table in of_tables:
-        known = [row for arguments in COMMAND.findall(commands) for row in printed(arguments)]
-        rows = rows_of(table)
-        assert rows and [row for row in rows if row not in known] == [], commands
+@pytest.fixture(scope="module")
+def texts(pages) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in pages.PAGES}
 
 
-def test_the_short_table_of_the_readme_is_the_same(printed):
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Measured so far")[1].split("\n## ")[0]
-    lines = [line.strip("| ").split(" | ")[1:] for line in text.splitlines() if line.startswith("| ")][1:]
-    known = [printed(f"stock{longer} ramp{longer} mean-jitter{longer} --fold 1")[3:6] for longer in ("", "-5x")]
-    assert lines == [[cells[0], cells[3], cells[5]] for of_budget in known for _, cells in of_budget]
+@pytest.mark.parametrize("name", ["README.md", "evidence.md", "details.md"])
+def test_every_table_is_what_its_command_makes(pages, texts, name):
+    assert pages.rebuilt(texts[name]).splitlines() == texts[name].splitlines()
 
 
-def test_the_gradients_are_the_committed_ones():
-    with (ROOT / "docs" / "evidence" / "why.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
-    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    table = text[text.index("| run | cosine of the two gradients |") :].split("\n\n")[0]
-    for run, cells in rows_of(table):
-        for metric, cell in zip(("cosine", "norm"), cells, strict=True):
-            values = [float(row["value"]) for row in found if (row["run"], row["metric"]) == (run, metric)]
-            assert cell == ", ".join(f"{value:.2f}" for value in values) != ""
+def test_no_table_of_results_is_without_a_command(pages, texts):
+    for text in texts.values():
+        commands = "".join(table["commands"] for table in pages.TABLE.finditer(text))
+        assert pages.COMMAND.findall(commands) == pages.COMMAND.findall(text)
+        others = pages.CLAIM.sub("", pages.TABLE.sub("", text))
+        assert not re.findall(r"^\|.* [+-]\d+\.\d.*\|$", others, re.MULTILINE)
+
+
+def test_every_row_is_called_what_its_command_calls_it(pages, texts):
+    for table in (found for text in texts.values() for found in pages.TABLE.finditer(text)):
+        runs = [run for command in pages.COMMAND.findall(table["commands"]) for run in pages.args_of(command).runs]
+        names = [line.split("|")[1].strip() for line in table["table"].splitlines()[2:]]
+        assert [name.split("`")[1] if name.startswith("`") else run for name, run in zip(names, runs, strict=True)] == [
+            TRAINERS.get(run, run) if "`nnUNetTrainer" in table["table"] else run for run in runs
+        ]
+
+
+def test_every_claim_has_its_n_its_difference_and_a_command(pages, texts):
+    rows = texts["evidence.md"].split("| claim |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 20 and all(pages.CLAIM.fullmatch(row) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["README.md", "evidence.md", "details.md"])
+def test_a_wrong_number_is_put_right(pages, texts, name):
+    wrong = re.sub(r"^(\|.*)\+(\d)\.", r"\1+7\2.", texts[name], flags=re.MULTILINE)
+    assert wrong != texts[name] and pages.rebuilt(wrong).splitlines() == texts[name].splitlines()
+
+
+def test_the_text_has_no_number_that_no_table_has(pages, texts):
+    """A typing error in the text beside the tables."""
+    tables = [found.group() for text in texts.values() for found in pages.TABLE.finditer(text)]
+    claims = [found.group() for found in pages.CLAIM.finditer(texts["evidence.md"])]
+    texts = texts | {"README.md": texts["README.md"].split("## Measured so far")[1].split("\n## ")[0]}
+    prose = " ".join(pages.CLAIM.sub("", pages.TABLE.sub("", text)) for text in texts.values())
+    number = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
+    assert set(number.findall(prose)) - set(number.findall(" ".join(tables + claims))) <= NOT_OF_ROWS
+
+
+def test_the_rows_are_small_and_have_what_they_are_of():
+    rows = script("evidence_rows")
+    assert rows.VALUES.stat().st_size <= 2_000_000
+    values, runs = rows.read(rows.VALUES), rows.read(rows.PROVENANCE)
+    keys = [tuple(row[name] for name in rows.KEY) for row in runs]
+    assert set(keys) == {tuple(row[name] for name in rows.KEY) for row in values} and len(keys) == len(set(keys))
+    assert tuple(values[0]) == rows.COLUMNS["values.csv.gz"] and tuple(runs[0]) == rows.COLUMNS["runs.csv"]
+
+
+def test_the_table_of_the_five_tasks_is_made_from_their_rows(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["five_tasks_table.py"])
+    script("five_tasks_table").main()
+    made = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = (ROOT / "docs" / "tasks" / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(made) == 7 and not set(made) - set(page)

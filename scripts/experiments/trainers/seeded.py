@@ -1,23 +1,19 @@
 """Stock, teachers, students and controls at one small budget, in pairs by seed.
 
 The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps; by default 15, five_tasks.sh's) say
-which. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights, and all but
-``nnUNetTrainerOrdinary_Seeded`` see the same patches with the same augmentation in the same order.
+which. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights and see the same patches
+with the same augmentation in the same order.
 """
 
 import os
 import random
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
-from nnunet_shapekd.method.distillation import LogitDistillation
 from nnunet_shapekd.training.moves import MeanJitter
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage
@@ -66,105 +62,17 @@ class nnUNetTrainerShapeKD_Seeded(ShapeKD, nnUNetTrainer_Seeded):
     pass
 
 
-# Controls: what else could the gain come from?
+class nnUNetTrainerLabels_Seeded(nnUNetTrainer_Seeded):
+    """A control: the reference labels in the teacher's place, whose distillation at temperature 1 is the cross-entropy.
 
-
-class nnUNetTrainerMeanImageWithSkips_Seeded(MeanImage, nnUNetTrainer_Seeded):
-    """A teacher on class-mean images that is the planned network."""
-
-    build_network_architecture = staticmethod(nnUNetTrainer_Seeded.build_network_architecture)
-
-
-class nnUNetTrainerSkipless_Seeded(MeanImage, nnUNetTrainer_Seeded):
-    """A skip-less teacher on ordinary images."""
-
-    @classmethod
-    def teacher_input(cls, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
-        return image
-
-
-class nnUNetTrainerOrdinary_Seeded(nnUNetTrainerMeanImageWithSkips_Seeded):
-    """An ordinary teacher: the planned network on ordinary images, of another seed than its student."""
-
-    def initialize(self):
-        self.seed += 500
-        super().initialize()
-
-    @classmethod
-    def teacher_input(cls, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
-        return image
-
-
-class nnUNetTrainerLabelSmoothing_Seeded(nnUNetTrainer_Seeded):
-    def _build_loss(self):
-        loss = super()._build_loss()
-        loss.loss.ce.label_smoothing = 0.1
-        return loss
-
-
-class nnUNetTrainerShapeKDLabels_Seeded(ShapeKD, nnUNetTrainer_Seeded):
-    """No teacher but the reference labels, as they are (a raised weight of the cross-entropy) or blurred.
-
-    EXPERIMENT_BLUR is how often they are averaged over 3×3 voxels, at every scale.
+    So it counts twice, or, where EXPERIMENT_RAMP is a share of the epochs, up to twice over these.
     """
 
-    def _prepare_training(self, split):
-        self.blur = int(os.environ["EXPERIMENT_BLUR"])
-        self.provenance = {
-            "role": "student",
-            "trainer": type(self).__name__,
-            "settings": asdict(self.settings),
-            "teacher": {"trainer": f"labels, blurred {self.blur} times", "weights_sha256": ""},
-            **split,
-        }
-
-    def train_step(self, batch: dict) -> dict:
-        self.loss.teacher_logits = [self._logits(target.to(self.device)) for target in batch["target"]]
-        result = super(ShapeKD, self).train_step(batch)
-        segmentation, distillation = (part.cpu().numpy() for part in self.loss.last_parts)
-        return {**result, "loss": segmentation, "distillation_loss": distillation}
-
-    def _logits(self, labels: torch.Tensor) -> torch.Tensor:
-        p = F.one_hot(labels[:, 0].long(), self.classes.number).movedim(-1, 1).float()  # (b, k, x, y)
-        for _ in range(self.blur):
-            p = F.avg_pool2d(p, 3, stride=1, padding=1, count_include_pad=False)
-        return p.clamp_min(1e-7).log()
-
-
-# Is it nnU-Net's augmentation that leaves no texture to drop? The same without its changes of intensity
-
-
-class nnUNetTrainerSpatial_Seeded(nnUNetTrainer_Seeded):
-    """nnU-Net's rotation and scaling, without noise, blur, brightness, contrast, low resolution and gamma."""
-
-    @staticmethod
-    def get_training_transforms(*args, **kwargs) -> ComposeTransforms:
-        transforms = nnUNetTrainer_Seeded.get_training_transforms(*args, **kwargs).transforms
-        return ComposeTransforms([one for one in transforms if not isinstance(one, RandomTransform)])
-
-
-class nnUNetTrainerMeanImageSpatial_Seeded(MeanImage, nnUNetTrainerSpatial_Seeded):
-    pass
-
-
-class nnUNetTrainerShapeKDSpatial_Seeded(ShapeKD, nnUNetTrainerSpatial_Seeded):
-    pass
-
-
-class nnUNetTrainerShapeKDLabelsSpatial_Seeded(nnUNetTrainerShapeKDLabels_Seeded, nnUNetTrainerSpatial_Seeded):
-    pass
-
-
-# Beyond the paper: what the controls suggest
-
-
-class nnUNetTrainerShapeKDInstead_Seeded(ShapeKD, nnUNetTrainer_Seeded):
-    """The distillation replaces nnU-Net's cross-entropy, whose weight beside the Dice loss it would else raise."""
-
-    def _build_loss(self):
-        loss = super()._build_loss()
-        loss.segmentation.loss.weight_ce = 0
-        return loss
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        ramp = float(os.environ["EXPERIMENT_RAMP"]) * self.num_epochs
+        weight = min(1.0, (self.current_epoch + 1) / ramp) if ramp else 1.0
+        self.loss.loss.weight_ce = 1 + weight  # within nnU-Net's deep supervision
 
 
 class nnUNetTrainerMeanJitter_Seeded(MeanJitter, nnUNetTrainer_Seeded):
@@ -174,85 +82,15 @@ class nnUNetTrainerMeanJitter_Seeded(MeanJitter, nnUNetTrainer_Seeded):
         self.jitter_generator = torch.Generator(self.device).manual_seed(self.seed + self.current_epoch + 1)
 
 
-class nnUNetTrainerMeanJitterFades_Seeded(nnUNetTrainerMeanJitter_Seeded):
-    """In the last fifth of the epochs the images are as they are."""
-
-    def on_train_epoch_start(self):
-        super().on_train_epoch_start()
-        if self.current_epoch >= 0.8 * self.num_epochs:
-            self.mean_jitter_share = 0.0
-
-
 class nnUNetTrainerShapeKDMeanJitter_Seeded(ShapeKD, nnUNetTrainerMeanJitter_Seeded):
     """The teacher sees the sample as it was."""
 
 
-class _VariedClassMeans:
-    """What ``MeanJitter`` was made of, kept for its rows: each structure's mean intensity moves in some samples.
-
-    An image is its class mean plus texture; in a share EXPERIMENT_SHARE of the samples the mean of every foreground
-    class moves by up to EXPERIMENT_JITTER (in standard deviations of the normalised image), its texture stays. Borders
-    are as soft as three averages over 3×3 voxels make them. A teacher has seen the sample as it was.
-    """
-
-    def on_train_epoch_start(self):
-        super().on_train_epoch_start()
-        # of its own: all else draws what it draws without
-        self.jitter_generator = torch.Generator().manual_seed(self.seed + self.current_epoch + 1)
-
-    def train_step(self, batch: dict) -> dict:
-        data, labels = batch["data"].to(self.device), batch["target"][0].to(self.device)
-        b, c = data.shape[:2]
-        classes = int(self.label_manager.all_labels[-1]) + 1
-        shift = 2 * torch.rand(b, classes, c, generator=self.jitter_generator) - 1
-        shift *= float(os.environ["EXPERIMENT_JITTER"])
-        self.moved = torch.rand(b, generator=self.jitter_generator) < float(os.environ["EXPERIMENT_SHARE"])
-        shift *= self.moved[:, None, None]
-        shift[:, 0] = 0  # the background is many tissues
-        weight = F.one_hot(labels[:, 0].long(), classes).movedim(-1, 1).float()  # (b, k, x, y)
-        for _ in range(3):
-            weight = F.avg_pool2d(weight, 3, stride=1, padding=1, count_include_pad=False)
-        data = data + torch.einsum("bkxy,bkc->bcxy", weight, shift.to(self.device))
-        return super().train_step({**batch, "data": data})
-
-
-class nnUNetTrainerVariedMeans_Seeded(_VariedClassMeans, nnUNetTrainer_Seeded):
-    pass
-
-
-class nnUNetTrainerShapeKDVariedMeans_Seeded(ShapeKD, _VariedClassMeans, nnUNetTrainer_Seeded):
-    pass
-
-
-class nnUNetTrainerShapeKDWhereVaried_Seeded(nnUNetTrainerShapeKDVariedMeans_Seeded):
-    """The teacher is heard only where the student's image was changed; elsewhere the loss is nnU-Net's own."""
-
-    def _build_loss(self):
-        loss = super()._build_loss()
-        loss.logits = _OfMovedSamples(self)
-        return loss
-
-
-class _OfMovedSamples(LogitDistillation):
-    def __init__(self, trainer: _VariedClassMeans):
-        super().__init__(trainer.settings.temperature)
-        self.trainer = trainer
-
-    def forward(
-        self, student: torch.Tensor, teacher: torch.Tensor, voxel_weights: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        moved = self.trainer.moved.to(student.device)
-        if not moved.any():
-            return student.new_zeros(())
-        return super().forward(student[moved], teacher[moved]) * moved.float().mean()
-
-
-class _RandomConvolutions:
+class nnUNetTrainerRandomConvolutions_Seeded(nnUNetTrainer_Seeded):
     """What needs no labels: in a share EXPERIMENT_SHARE of the samples, random intensities for the whole image.
 
     A random shallow network of convolutions makes another image, which is blended with the sample's own and has its
-    norm (global intensity non-linear augmentation: Ouyang et al., IEEE TMI 42(4):1095, 2023). A teacher has seen the
-    sample as it was.
+    norm (global intensity non-linear augmentation: Ouyang et al., IEEE TMI 42(4):1095, 2023).
     """
 
     def on_train_epoch_start(self):
@@ -282,11 +120,3 @@ class _RandomConvolutions:
         blend = self._random()
         new = blend * new[0] + (1 - blend) * image
         return new * image.norm() / new.norm().clamp_min(1e-8)
-
-
-class nnUNetTrainerRandomConvolutions_Seeded(_RandomConvolutions, nnUNetTrainer_Seeded):
-    pass
-
-
-class nnUNetTrainerShapeKDRandomConvolutions_Seeded(ShapeKD, _RandomConvolutions, nnUNetTrainer_Seeded):
-    pass
