@@ -15,8 +15,8 @@ import torch
 from conftest import DATASET, PLANS, SHORT_TRAINERS
 
 from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.commands.planned import fold_state, planned_actions
 from nnunet_shapekd.commands.processes import run_to_the_end
-from nnunet_shapekd.commands.train import fold_state, planned_actions
 from nnunet_shapekd.files.checkpoints import read_checkpoint
 from nnunet_shapekd.trainers_folder import trainers_folder
 from nnunet_shapekd.training.settings import read_settings
@@ -272,14 +272,14 @@ def test_a_student_without_a_teachers_trainer_and_damaged_plans_are_refused(trai
     (tmp_path / DATASET).mkdir()
     (tmp_path / DATASET / "tinyPlans.json").write_text('{"configurations":')
     result = train(DATASET, "2d", "0", "-p", PLANS, nnUNet_preprocessed=str(tmp_path))
-    assert result.returncode == 1 and "tinyPlans.json is damaged" in result.stderr
+    assert result.returncode == 1 and "tinyPlans.json" in result.stderr and "JSON" in result.stderr
 
 
 def test_an_estimate_that_fails_keeps_nobody_from_training(train, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("nnunet_shapekd.commands.train.pair_cost", fail)
+    monkeypatch.setattr("nnunet_shapekd.commands.pair.pair_cost", fail)
     result = train.pair()
     assert result.returncode == 0 and len(result.commands) == 2
     assert "cannot be derived for these trainers (RuntimeError: no kernel)" in result.stdout

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ import SimpleITK as sitk
 import torch
 from conftest import segmentations
 from matrix_datasets import DATASETS, TEST_CASE
+from networks import PLAIN, STOCK, STUDENT, TEACHER, folders, plain_models, write_models
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from skimage.io import imread
-from test_cross import STOCK, STUDENT, TEACHER, write_models
 from test_experiments import evaluation
 
 pytest.importorskip("torchio")
@@ -29,39 +30,31 @@ from nnunet_shapekd.across import predict
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.stress import stress as stress_module
+from nnunet_shapekd.stress import plan
 from nnunet_shapekd.stress.cases import drawn, find_subjects
+from nnunet_shapekd.stress.options import StressOptions
+from nnunet_shapekd.stress.plan import plan_steps
 from nnunet_shapekd.stress.shifts import SHIFTS
-from nnunet_shapekd.stress.stress import MARK, in_training, lines, over_patients, plan, stress
-from nnunet_shapekd.trainers_folder import trainers_folder
+from nnunet_shapekd.stress.stress import MARK, over_patients, stress
+from nnunet_shapekd.stress.tables import in_training, lines
 
-PLAIN = DATASETS["plain"]
 STEPS = ("none_0", "noise_2", "noise_4", "ghosting_2", "ghosting_4")
-QUICK = {"device": "cpu", "tta": False, "processes": 1, "pattern": "(?P<patient>.*)"}
-QUICK |= {"shifts": ["noise", "ghosting"], "severities": [2, 4]}
+QUICK = StressOptions(
+    **{"device": "cpu", "tta": False, "processes": 1, "pattern": "(?P<patient>.*)"},
+    **{"folds": [0], "shifts": ["noise", "ghosting"], "severities": [2, 4]},
+)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """nnU-Net's folders, in this process's environment."""
-    root = tmp_path_factory.mktemp("stress")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"nnUNet_{name}", str(root / name))
-        patch.setenv("nnUNet_extTrainer", trainers_folder())
-        patch.setenv("nnUNet_compile", "f")
-        patch.setenv("nnUNet_def_n_proc", "1")
-        yield root
+root = pytest.fixture(scope="module")(folders)
 
 
 @pytest.fixture(scope="module")
 def models(root) -> dict[str, Path]:
     """Model folders with random weights, of which the student's records its validation cases."""
-    folds = {0: ["case_3"], 1: ["case_2"]}
-    folders = write_models(root, "plain", "2d", {STOCK: folds, STUDENT: folds, TEACHER: {0: ["case_3"]}})
-    splits = [{"train": [c for c in PLAIN.training_cases if c not in val], "val": val} for val in folds.values()]
+    written = plain_models(root)
+    splits = [{"train": [c for c in PLAIN.training_cases if c != val], "val": [val]} for val in ("case_3", "case_2")]
     (root / "preprocessed" / PLAIN.name / "splits_final.json").write_text(json.dumps(splits))
-    return folders
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +68,7 @@ def done(models, raw, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("done") / "out"
     arguments = [models[STUDENT], raw / "imagesTr", raw / "labelsTr", "--baseline", models[STOCK], "-o", out, "-f", 0]
     arguments += ["--names", "stock", "student", "--shifts", "noise", "ghosting", "--severities", 2, 4]
-    arguments += ["-device", "cpu", "--disable_tta", "-np", 1, "--pattern", QUICK["pattern"]]
+    arguments += ["-device", "cpu", "--disable_tta", "-np", 1, "--pattern", QUICK.pattern]
     assert main(["stress", *map(str, arguments)]) == 0
     return out
 
@@ -126,8 +119,8 @@ def test_severity_0_is_nnunets_own_prediction_with_mirroring_too(models, raw, tm
     path = mirroring / "fold_0" / "checkpoint_final.pth"
     checkpoint = torch.load(path, weights_only=False)
     torch.save({**checkpoint, "inference_allowed_mirroring_axes": (0, 1)}, path)
-    options = {**QUICK, "shifts": ["noise"], "severities": [1], "tta": True}
-    stress(mirroring, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", folds=[0], **options)
+    options = replace(QUICK, shifts=["noise"], severities=[1], tta=True)
+    stress(mirroring, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", options)
     images = sorted((raw / "imagesTs").glob("*.nii.gz"))
     theirs = [nnunets(mirroring, images, tmp_path / f"theirs{tta}", tta=tta) for tta in (True, False)]
     ours = segmentations(tmp_path / "out" / "predictions" / STUDENT / "none_0")[f"{TEST_CASE}.nii.gz"]
@@ -157,8 +150,8 @@ def test_what_is_predicted_is_kept_and_the_result_the_same(done, models, raw, tm
         folder.mkdir()
     predicted, original = [], predict._run
     monkeypatch.setattr(predict, "_run", lambda p, images, out, n: (predicted.append(out), original(p, images, out, n)))
-    options = {**QUICK, "baselines": [models[STOCK]], "names": ["stock", "student"], "folds": [0]}
-    stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", out, **options)
+    options = replace(QUICK, baselines=[models[STOCK]], names=["stock", "student"])
+    stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", out, options)
     assert [path.parent.name for path in predicted] == ["ghosting_4"]
     assert sorted(path.name for path in out.iterdir()) == [".images-holiday", "predictions", "results"]
     assert [folder.exists() for folder in images] == [False, True]  # of a process that is no more, and of another one
@@ -222,8 +215,8 @@ def test_training_is_marked_only_where_models_normalise_by_the_images_own_mean_a
     plans = json.loads((model / "plans.json").read_text())
     plans["configurations"]["2d"]["normalization_schemes"] = ["ZScoreNormalization", "RescaleTo01Normalization"]
     (model / "plans.json").write_text(json.dumps(plans))
-    options = {**QUICK, "shifts": ["noise", "ghosting"], "severities": [1]}
-    result = stress(model, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", folds=[0], **options)
+    options = replace(QUICK, severities=[1])
+    result = stress(model, raw / "imagesTs", raw / "labelsTs", tmp_path / "out", options)
     assert "normalise with RescaleTo01Normalization, ZScoreNormalization" in capsys.readouterr().out
     assert {(row["shift"], row["in_training"]) for row in rows_of(tmp_path / "out")} == {
         ("none", "yes"),
@@ -232,20 +225,6 @@ def test_training_is_marked_only_where_models_normalise_by_the_images_own_mean_a
     }
     assert "*" not in "\n".join(lines(result))
     assert [in_training("noise", severity, True) for severity in (0, 1, 2)] == ["yes", "yes", "no"]
-
-
-def test_a_smaller_run_keeps_the_predictions_of_a_larger_one(models, raw, tmp_path, monkeypatch):
-    predicted, original = [], predict._run
-    monkeypatch.setattr(
-        predict, "_run", lambda p, images, *rest: (predicted.extend(images), original(p, images, *rest))
-    )
-    model = read_model(models[STUDENT], [0])
-    images = predict.find_images(raw / "imagesTr", ".nii.gz")
-    for cases in (["case_1", "case_2"], ["case_2"], ["case_1", "case_2"]):
-        some = {case: images[case] for case in cases}
-        predict.predict_cases(model, some, tmp_path / "out", device="cpu", tta=False)
-        assert sorted(segmentations(tmp_path / "out")) == [f"{case}.nii.gz" for case in cases]
-    assert predicted == ["case_1", "case_2"]
 
 
 def test_of_the_models_own_cases_validation_cases_are_judged_by_their_own_fold(models, raw):
@@ -314,10 +293,11 @@ def test_patients_are_drawn_whole_and_by_the_seed(models, tmp_path):
             (labels / f"p{patient}_{phase}.nii.gz").touch()
     subjects, *_ = find_subjects(images, labels, [model], all_cases=False)
     assert len(subjects) == 12
-    chosen = [[one.case for one in drawn(subjects, labels, 3, seed, None, None)] for seed in (0, 0, 1, 2, 3)]
+    seeds = (0, 0, 1, 2, 3)
+    chosen = [[one.case for one in drawn(subjects, labels, StressOptions(cases=3, seed=seed))] for seed in seeds]
     assert all(len(cases) == 4 and len({case[:2] for case in cases}) == 2 for cases in chosen)
     assert chosen[0] == chosen[1] and len(set(map(tuple, chosen))) > 1
-    assert drawn(subjects, labels, None, 0, None, None) == subjects
+    assert drawn(subjects, labels, StressOptions()) == subjects
 
 
 def refused(capsys, tmp_path: Path, *arguments) -> str:
@@ -386,7 +366,7 @@ def test_a_teacher_and_another_folder_are_refused(models, raw, tmp_path, capsys)
     (tmp_path / "mine").write_text("mine")
     for name in (".images-holiday", "predictions"):  # as of shapekd cross, or somebody's own
         with pytest.raises(ValueError, match=f"holds no {MARK} of an earlier run"):
-            stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, device="cpu")
+            stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, QUICK)
         (tmp_path / name).mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".images-holiday", "mine", "predictions"]
 
@@ -398,7 +378,7 @@ def test_without_torchio_one_line_says_what_to_type(models, raw, tmp_path, capsy
 
 
 def test_an_old_torchio_is_refused(models, raw, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stress_module, "version", lambda name: "0.20.1")
+    monkeypatch.setattr(plan, "version", lambda name: "0.20.1")
     said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", raw / "labelsTr")
     assert "needs TorchIO (this is 0.20.1): pip install 'torchio>=1.2,<2'" in said
 
@@ -417,23 +397,23 @@ def test_references_of_other_values_or_sizes_are_refused(models, raw, tmp_path, 
 
 
 def test_all_shifts_are_on_by_default_inversion_where_it_is_said_of_what():
-    assert {shift for shift, _ in plan(None, None, "LVC")[0]} == {"none", *SHIFTS}
-    assert {shift for shift, _ in plan(None, None, None)[0]} == {"none", *SHIFTS} - {"inversion"}
-    assert plan(["blur"], [4, 1], None) == ([("none", 0), ("blur", 1), ("blur", 4)], [])
-    assert "--invert" in plan(["inversion"], None, None)[1][0]
-    assert "--invert LVC: is for the shift inversion" in plan(["blur"], None, "LVC")[1][0]
+    assert {shift for shift, _ in plan_steps(None, None, "LVC")[0]} == {"none", *SHIFTS}
+    assert {shift for shift, _ in plan_steps(None, None, None)[0]} == {"none", *SHIFTS} - {"inversion"}
+    assert plan_steps(["blur"], [4, 1], None) == ([("none", 0), ("blur", 1), ("blur", 4)], [])
+    assert "--invert" in plan_steps(["inversion"], None, None)[1][0]
+    assert "--invert LVC: is for the shift inversion" in plan_steps(["blur"], None, "LVC")[1][0]
 
 
 def test_a_class_is_inverted_and_another_left_out(models, raw, tmp_path):
-    options = {**QUICK, "shifts": ["inversion"], "severities": [4], "invert": "LVC", "leave_out": ["RV"]}
-    result = stress(models[STUDENT], raw / "imagesTs", raw / "labelsTs", tmp_path / "out", folds=[0], **options)
+    options = replace(QUICK, shifts=["inversion"], severities=[4], invert="LVC", leave_out=["RV"])
+    result = stress(models[STUDENT], raw / "imagesTs", raw / "labelsTs", tmp_path / "out", options)
     assert result["classes"] == ["MLV", "LVC"] == list(dict.fromkeys(row["class"] for row in rows_of(tmp_path / "out")))
 
 
 def test_colour_pictures_are_shifted_and_measured_in_pixels(root, tmp_path):
     model = write_models(root, "rgb", "2d", {STUDENT: {0: ["case_3"]}})[STUDENT]
     raw = root / "raw" / DATASETS["rgb"].name
-    options = {"severities": [3], "invert": "cup"}
-    result = stress(model, raw / "imagesTr", raw / "labelsTr", tmp_path / "out", **{**QUICK, "shifts": None, **options})
+    options = replace(QUICK, shifts=None, severities=[3], invert="cup")
+    result = stress(model, raw / "imagesTr", raw / "labelsTr", tmp_path / "out", options)
     assert result["cases"] == ["case_3"] and result["distance_unit"] == "px"
     assert len({row["shift"] for row in rows_of(tmp_path / "out")}) == 1 + len(SHIFTS)
