@@ -37,6 +37,14 @@ def plain_models(root: Path) -> dict[str, Path]:
     return write_models(root, "plain", "2d", {STOCK: folds, TEACHER: {0: ["case_3"]}, STUDENT: folds})
 
 
+def models_with_split(root: Path) -> dict[str, Path]:
+    """For a fixture: :func:`plain_models`, and the split they were trained on."""
+    written = plain_models(root)
+    splits = [{"train": [c for c in PLAIN.training_cases if c != val], "val": [val]} for val in ("case_3", "case_2")]
+    (root / "preprocessed" / PLAIN.name / "splits_final.json").write_text(json.dumps(splits))
+    return written
+
+
 def plans_of(dataset: MatrixDataset) -> dict:
     """Small plans by hand: nnU-Net's planner takes longer than all of these tests."""
     natural = dataset.file_ending == ".png"

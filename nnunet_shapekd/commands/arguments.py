@@ -1,7 +1,5 @@
 """What several commands are told, and the parser that asks a command's own module for the rest."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

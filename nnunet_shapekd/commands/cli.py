@@ -1,7 +1,5 @@
 """``shapekd``: the commands there are. Only the file of the command that is typed is imported."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """``shapekd compare``: models on the same cases, with a patient as the unit."""
 
-from __future__ import annotations
-
 import argparse
 
 from nnunet_shapekd.commands.arguments import add_judging, add_statistics, judging

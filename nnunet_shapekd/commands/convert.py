@@ -1,7 +1,5 @@
 """``shapekd convert``: a dataset into nnU-Net's raw format, by a module of dataset_conversion."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 

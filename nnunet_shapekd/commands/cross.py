@@ -1,7 +1,5 @@
 """``shapekd cross``: models on datasets they were not trained on."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -1,7 +1,5 @@
 """``shapekd doctor``: is everything in place? Each failing line says what to do."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """``shapekd evaluate``: a folder of predictions, judged."""
 
-from __future__ import annotations
-
 import argparse
 
 from nnunet_shapekd.commands.arguments import add_judging, judging

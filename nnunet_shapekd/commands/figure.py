@@ -1,7 +1,5 @@
 """``shapekd figure``: one slice as baseline, teacher and student see it."""
 
-from __future__ import annotations
-
 import argparse
 
 from nnunet_shapekd.commands.arguments import check_set, fold_of, options_of

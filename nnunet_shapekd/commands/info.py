@@ -1,7 +1,5 @@
 """``shapekd info``: what a checkpoint says about where it comes from. Nothing in the file is run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator, Mapping

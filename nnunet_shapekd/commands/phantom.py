@@ -1,7 +1,5 @@
 """``shapekd phantom``: a synthetic heart to try things on."""
 
-from __future__ import annotations
-
 import argparse
 
 

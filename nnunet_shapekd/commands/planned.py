@@ -1,7 +1,5 @@
 """What ``shapekd train`` does: what a fold's folders hold decides, so that nothing trained is lost."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

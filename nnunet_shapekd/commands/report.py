@@ -1,7 +1,5 @@
 """``shapekd report``: a page of what ``evaluate`` or ``compare`` wrote."""
 
-from __future__ import annotations
-
 import argparse
 
 

@@ -1,7 +1,5 @@
 """``shapekd stress``: models on images that are shifted more and more."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

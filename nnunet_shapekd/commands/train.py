@@ -5,8 +5,6 @@ what a fold's folders hold decides what is done, and what cannot work is refused
 SIGHUP end the command as Ctrl-C does, together with all it has started.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -1,7 +1,5 @@
 """``shapekd trainers``: where this package's trainers are, and which."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

@@ -117,7 +117,7 @@ def test_stock_checkpoints_validation_cases_are_known_from_nnunets_validation(mo
     summary.unlink()
     splits = root / "preprocessed" / PLAIN.name / "splits_final.json"
     try:
-        with pytest.raises(ValueError, match=r"which cases of .* did not train fold 0 is not known"):
+        with pytest.raises(ValueError, match=r"fold 0.*nnUNetv2_train \.\.\. --val"):
             held_out(model, "0")
         splits.write_text(json.dumps([{"train": [], "val": ["case_1"]}]))
         assert held_out(model, "0") == (["case_1"], str(splits))
@@ -130,7 +130,7 @@ def test_a_test_case_that_is_a_training_case_is_refused(models, root, tmp_path):
     raw = root / "raw" / PLAIN.name
     copy = shutil.copy(raw / "labelsTr" / "case_1.nii.gz", raw / "labelsTs")
     try:
-        with pytest.raises(ValueError, match=f"{PLAIN.name}: labelsTs holds training cases .*: case_1"):
+        with pytest.raises(ValueError, match=f"{PLAIN.name}: labelsTs .*case_1"):
             judge(models[STOCK], [PLAIN.name], tmp_path / "out")
     finally:
         Path(copy).unlink()
@@ -149,7 +149,7 @@ def test_a_baseline_of_another_split_is_refused(models, tmp_path):
     validation = models[STOCK] / "fold_0" / "validation"
     (validation / "case_3.nii.gz").rename(validation / "case_1.nii.gz")
     try:
-        with pytest.raises(ValueError, match=r"other validation cases .* trained on another split, it is no baseline"):
+        with pytest.raises(ValueError, match="fold 0 of .*another split"):
             judge(models[STUDENT], [PLAIN.name], tmp_path / "out", baselines=[models[STOCK]], part="Tr")
     finally:
         (validation / "case_1.nii.gz").rename(validation / "case_3.nii.gz")
@@ -168,9 +168,8 @@ def test_all_that_is_wrong_is_listed_before_anything_is_predicted(models, elsewh
     with pytest.raises(ValueError) as error:
         judge(models[STUDENT], [first, second], tmp_path / "out")
     message = str(error.value)
-    assert "first: channels are bright, T2, the model's bright, dark; if they are of the same kind" in message
-    assert "first: does not annotate RV" in message
-    assert "unknown label value 77" in message
+    for named in ("first: channels are bright, T2", "--ignore-channel-names", "first: does not annotate RV", "77"):
+        assert named in message
     assert not (tmp_path / "out").exists()
 
 
@@ -181,7 +180,7 @@ def test_channel_names_can_be_ignored_but_not_their_number(models, elsewhere, tm
     result = judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)
     assert result["datasets"][0]["remarks"] == ["channels are bright, T2, the model's bright, dark"]
     write_json(folder, {"0": "bright"}, labels, ".nrrd")
-    with pytest.raises(ValueError, match=r"has 1 channels \(bright\), the model 2"):
+    with pytest.raises(ValueError, match=r"1 channels \(bright\)"):
         judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)
 
 
@@ -195,7 +194,7 @@ def test_a_class_that_is_left_out_is_judged_in_no_dataset(models, elsewhere, tmp
     }
     own, other = (metrics(tmp_path / "out" / name) for name in (PLAIN.name, "data"))
     assert own == other
-    with pytest.raises(ValueError, match="--leave-out atrium: no such class; there are LV"):
+    with pytest.raises(ValueError, match="--leave-out atrium: .*LV"):
         judge(models[STUDENT], datasets, tmp_path / "out", leave_out=["atrium"])
 
 

@@ -50,7 +50,7 @@ def test_regions_are_matched_by_the_classes_a_value_lies_in():
 
 def test_a_disc_without_its_cup_is_not_taken_for_the_region_of_both():
     ours, theirs = {"background": 0, "disc": [1, 2], "cup": 2}, {"background": 0, "disc": 1, "cup": 2}
-    with pytest.raises(ValueError, match=r"its value 2 lies in cup, and no value of the model's lies in this alone"):
+    with pytest.raises(ValueError, match="value 2 lies in cup.*--leave-out"):
         match_classes(classes(ours), classes(theirs), ())
     assert match_classes(classes(ours), classes(theirs), ["disc"]).values == {0: 0, 1: 1, 2: 2}
 
@@ -63,13 +63,13 @@ def test_the_ignore_label_of_a_dataset_is_kept_where_the_model_has_none():
 @pytest.mark.parametrize(
     ("theirs", "leave_out", "message"),
     [
-        ({"background": 0, "MYO": 2, "LV": 3}, (), r"does not annotate RV.*--leave-out RV"),
+        ({"background": 0, "MYO": 2, "LV": 3}, (), "--leave-out RV"),
         (
             {**MODEL, "left atrium": 4},
             (),
-            r"annotates left atrium, which the model does not.*--leave-out 'left atrium'",
+            "--leave-out 'left atrium'",
         ),
-        (MODEL, ["RV", "MLV", "LVC"], "nothing is left"),
+        (MODEL, ["RV", "MLV", "LVC"], "--leave-out names all"),
     ],
 )
 def test_a_class_that_only_one_side_knows_is_named_with_what_to_do(theirs, leave_out, message):

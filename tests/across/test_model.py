@@ -17,8 +17,8 @@ models = pytest.fixture(scope="module")(plain_models)
 @pytest.mark.parametrize(
     ("folds", "checkpoint", "message"),
     [
-        ([4], "checkpoint_final.pth", r"no checkpoint_final.pth of fold 4; there is fold_0/checkpoint_final.pth"),
-        (None, "checkpoint_best.pth", r"no checkpoint_best.pth of fold 0; there is fold_0/checkpoint_final.pth"),
+        ([4], "checkpoint_final.pth", "fold 4; .* fold_0/checkpoint_final.pth"),
+        (None, "checkpoint_best.pth", "checkpoint_best.pth of fold 0; .* fold_0/checkpoint_final.pth"),
     ],
 )
 def test_a_missing_checkpoint_is_said_with_what_there_is(models, folds, checkpoint, message):
@@ -27,7 +27,7 @@ def test_a_missing_checkpoint_is_said_with_what_there_is(models, folds, checkpoi
 
 
 def test_a_teacher_is_refused(models):
-    with pytest.raises(ValueError, match="is a teacher's: it sees the reference"):
+    with pytest.raises(ValueError, match="checkpoint_final.pth is a teacher's"):
         read_model(models[TEACHER])
 
 
@@ -38,5 +38,5 @@ def test_a_cascades_second_stage_is_refused(models, tmp_path):
         checkpoint["init_args"]["configuration"] = "3d_cascade_fullres"
 
     edit(folder / "fold_0" / "checkpoint_final.pth", to_cascade)
-    with pytest.raises(ValueError, match="a cascade's second stage"):
+    with pytest.raises(ValueError, match="cascade.*3d_lowres"):
         read_model(folder, [0])

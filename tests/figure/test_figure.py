@@ -265,19 +265,19 @@ def test_a_case_of_another_dataset_with_the_same_labels_can_be_shown(copy, drawn
     assert drawn[0][4].startswith(f"{TEST_CASE} of Dataset950_OtherScanner: slice")
     description = json.loads((other / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**description, "labels": {"background": 0, "heart": 1}}))
-    with pytest.raises(ValueError, match="Dataset950_OtherScanner has other labels"):
+    with pytest.raises(ValueError, match="Dataset950_OtherScanner.*heart"):
         figure("plain", copy / "figure.png", TEST_CASE, case_dataset="950")
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"slice_number": 0}, r"--slice must be 1 to \d+ .*got 0"),
-        ({"slice_number": 99}, r"--slice must be 1 to \d+ .*got 99"),
-        ({"channel": 2}, "--channel must be 0 to 1"),
-        ({"case": "case_33"}, "no case case_33 among its 4; .*case_3"),
-        ({"case_dataset": "999"}, "dataset 999 is not to be found"),
-        ({"trainer": "nnUNetTrainer"}, "-tr must be a trainer made with the ShapeKD mixin"),
+        ({"slice_number": 0}, r"--slice .*got 0"),
+        ({"slice_number": 99}, r"--slice .*got 99"),
+        ({"channel": 2}, "--channel .* 0 to 1"),
+        ({"case": "case_33"}, "case_33.* case_3"),
+        ({"case_dataset": "999"}, "dataset 999"),
+        ({"trainer": "nnUNetTrainer"}, "-tr .*ShapeKD"),
     ],
 )
 def test_an_argument_that_cannot_work_is_named_and_nothing_is_written(root, tmp_path, arguments, message):
@@ -295,7 +295,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(root, tmp_path, out
 def test_a_missing_student_is_an_error_with_its_command(root, tmp_path):
     with pytest.raises(FileNotFoundError, match="shapekd train Dataset901_plain 2d 1 -tr nnUNetTrainerShapeKD$"):
         make_figure("case_3", "901", "2d", "1", tmp_path / "figure.png", FigureOptions())
-    with pytest.raises(FileNotFoundError, match="There is checkpoint_final.pth: .*-chk"):
+    with pytest.raises(FileNotFoundError, match="checkpoint_final.pth: .*-chk"):
         figure("plain", tmp_path / "figure.png", checkpoint="checkpoint_best.pth")
     assert not any(tmp_path.iterdir())
 
@@ -338,7 +338,7 @@ def test_a_baseline_trained_on_other_data_is_refused(copy):
         checkpoint["init_args"]["plans"]["configurations"]["2d"]["spacing"] = [2.0, 2.0]
 
     edit(fold(copy, "plain", "baseline") / "checkpoint_final.pth", change)
-    with pytest.raises(ValueError, match=r"(?s)baseline.*other data than the student.*spacing: \[2.0, 2.0\]"):
+    with pytest.raises(ValueError, match=r"(?s)baseline.*spacing: \[2.0, 2.0\]"):
         figure("plain", copy / "figure.png")
 
 
@@ -347,7 +347,7 @@ def test_a_network_whose_training_diverged_is_named(copy):
         checkpoint["network_weights"]["decoder.seg_layers.1.bias"] *= float("nan")
 
     edit(fold(copy, "plain", "baseline") / "checkpoint_final.pth", change)
-    with pytest.raises(ValueError, match="The baseline .*not finite for case_3: its training diverged"):
+    with pytest.raises(ValueError, match="baseline .*case_3: .*diverged"):
         figure("plain", copy / "figure.png")
 
 
@@ -355,7 +355,7 @@ def test_a_cascade_is_refused_naming_the_stage_that_can_be_shown(copy):
     source = fold(copy, "plain", "student")
     target = Path(str(source).replace("__2d", "__3d_cascade_fullres"))
     shutil.copytree(source, target)
-    with pytest.raises(ValueError, match="cascade's second stage.* -c 3d_lowres"):
+    with pytest.raises(ValueError, match="-c 3d_lowres"):
         make_figure("case_3", "901", "3d_cascade_fullres", "0", copy / "figure.png", FigureOptions())
 
 
@@ -379,10 +379,10 @@ def test_bad_voxels_are_refused(copy, value, message):
 def test_a_case_without_reference_or_with_one_of_another_shape_is_refused(copy):
     path = copy / "raw" / DATASETS["plain"].name / "labelsTr" / "case_3.nii.gz"
     sitk.WriteImage(sitk.ReadImage(str(path))[:, :, 1:], str(path))
-    with pytest.raises(ValueError, match="case_3 cannot be preprocessed: .*[Ss]hape"):
+    with pytest.raises(ValueError, match="case_3.*[Ss]hape"):
         figure("plain", copy / "figure.png")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="labelsTr/case_3.nii.gz is missing: the class-mean image"):
+    with pytest.raises(FileNotFoundError, match="labelsTr/case_3.nii.gz"):
         figure("plain", copy / "figure.png")
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from conftest import segmentations
 from matrix_datasets import DATASETS, TEST_CASE
-from networks import PLAIN, STOCK, STUDENT, TEACHER, folders, plain_models, write_models
+from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, write_models
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from skimage.io import imread
 from test_experiments import evaluation
@@ -27,13 +26,9 @@ from test_experiments import evaluation
 pytest.importorskip("torchio")
 
 from nnunet_shapekd.across import predict
-from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.stress import plan
-from nnunet_shapekd.stress.cases import drawn, find_subjects
 from nnunet_shapekd.stress.options import StressOptions
-from nnunet_shapekd.stress.plan import plan_steps
 from nnunet_shapekd.stress.shifts import SHIFTS
 from nnunet_shapekd.stress.stress import MARK, over_patients, stress
 from nnunet_shapekd.stress.tables import in_training, lines
@@ -48,13 +43,7 @@ QUICK = StressOptions(
 root = pytest.fixture(scope="module")(folders)
 
 
-@pytest.fixture(scope="module")
-def models(root) -> dict[str, Path]:
-    """Model folders with random weights, of which the student's records its validation cases."""
-    written = plain_models(root)
-    splits = [{"train": [c for c in PLAIN.training_cases if c != val], "val": [val]} for val in ("case_3", "case_2")]
-    (root / "preprocessed" / PLAIN.name / "splits_final.json").write_text(json.dumps(splits))
-    return written
+models = pytest.fixture(scope="module")(models_with_split)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +147,15 @@ def test_what_is_predicted_is_kept_and_the_result_the_same(done, models, raw, tm
     assert (out / "results" / "stress.csv").read_bytes() == (done / "results" / "stress.csv").read_bytes()
 
 
+def test_a_folder_of_something_else_is_left_alone(models, raw, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for name in (".images-holiday", "predictions"):  # as of shapekd cross, or somebody's own
+        with pytest.raises(ValueError, match=MARK):
+            stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, QUICK)
+        (tmp_path / name).mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".images-holiday", "mine", "predictions"]
+
+
 def test_the_printed_means_are_means_over_patients(done):
     result = json.loads((done / "results" / "stress.json").read_text())
     assert result["n_patients"] == 1 and result["cases"] == ["case_3"]
@@ -225,183 +223,6 @@ def test_training_is_marked_only_where_models_normalise_by_the_images_own_mean_a
     }
     assert "*" not in "\n".join(lines(result))
     assert [in_training("noise", severity, True) for severity in (0, 1, 2)] == ["yes", "yes", "no"]
-
-
-def test_of_the_models_own_cases_validation_cases_are_judged_by_their_own_fold(models, raw):
-    both = [read_model(models[name]) for name in (STOCK, STUDENT)]
-    subjects, folds, remarks, problems = find_subjects(raw / "imagesTr", raw / "labelsTr", both, all_cases=False)
-    assert folds == {"case_2": ("1",), "case_3": ("0",)} and problems == []
-    assert [one.case for one in subjects] == ["case_2", "case_3"]
-    assert "Judged are the 2 validation cases among the 3" in remarks[-1]
-    _, folds, (remark,), _ = find_subjects(raw / "imagesTr", raw / "labelsTr", both, all_cases=True)
-    assert folds == dict.fromkeys(PLAIN.training_cases, ("0", "1"))
-    assert "called like training cases" in remark
-
-
-def test_training_cases_are_known_in_a_folder_of_any_name(models, raw, tmp_path):
-    for case in ("case_1", "case_3"):
-        for path in (raw / "imagesTr").glob(f"{case}_*"):
-            shutil.copy(path, tmp_path)
-    for name in (STOCK, STUDENT):  # a stock checkpoint has no record, but there is a split
-        subjects, *_ = find_subjects(tmp_path, raw / "labelsTr", [read_model(models[name], [0])], all_cases=False)
-        assert [one.case for one in subjects] == ["case_3"]
-    for path in tmp_path.glob("case_3_*"):
-        path.unlink()
-    with pytest.raises(ValueError, match="none of their validation cases; --all-cases"):
-        find_subjects(tmp_path, raw / "labelsTr", [read_model(models[STUDENT], [0])], all_cases=False)
-
-
-@pytest.mark.parametrize("case", ["case_1", "case_2"])
-@pytest.mark.parametrize("known_by", ["splits_final.json", "labelsTr", "gt_segmentations"])
-def test_a_stock_models_training_cases_are_refused_without_their_validation_cases(
-    case, known_by, models, raw, tmp_path, monkeypatch
-):
-    images = tmp_path / "images"
-    images.mkdir()
-    for path in (raw / "imagesTr").glob(f"{case}_*"):
-        shutil.copy(path, images)
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-    model = [read_model(models[STOCK], [0])]
-    _, _, remarks, _ = find_subjects(images, raw / "labelsTr", model, all_cases=False)
-    assert remarks[0].startswith("Training cases could not be recognised")
-    if known_by == "splits_final.json":
-        shutil.copytree(raw.parents[1] / "preprocessed" / PLAIN.name, tmp_path / "preprocessed" / PLAIN.name)
-    else:
-        parent = tmp_path / ("raw" if known_by == "labelsTr" else "preprocessed") / PLAIN.name
-        shutil.copytree(raw / "labelsTr", parent / known_by)
-    with pytest.raises(ValueError, match="none of their validation cases|is not known"):
-        find_subjects(images, raw / "labelsTr", model, all_cases=False)
-
-
-def test_cases_that_no_model_knows_are_predicted_by_all_folds(models, raw):
-    subjects, folds, remarks, _ = find_subjects(
-        raw / "imagesTs", raw / "labelsTs", [read_model(models[STUDENT])], all_cases=False
-    )
-    assert folds == {subjects[0].case: ("0", "1")} and remarks == []
-
-
-def test_patients_are_drawn_whole_and_by_the_seed(models, tmp_path):
-    model = read_model(models[STUDENT])
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
-    for patient in range(6):
-        for phase in ("ED", "ES"):
-            for channel in range(len(model.channels)):
-                (images / f"p{patient}_{phase}_{channel:04d}.nii.gz").touch()
-            (labels / f"p{patient}_{phase}.nii.gz").touch()
-    subjects, *_ = find_subjects(images, labels, [model], all_cases=False)
-    assert len(subjects) == 12
-    seeds = (0, 0, 1, 2, 3)
-    chosen = [[one.case for one in drawn(subjects, labels, StressOptions(cases=3, seed=seed))] for seed in seeds]
-    assert all(len(cases) == 4 and len({case[:2] for case in cases}) == 2 for cases in chosen)
-    assert chosen[0] == chosen[1] and len(set(map(tuple, chosen))) > 1
-    assert drawn(subjects, labels, StressOptions()) == subjects
-
-
-def refused(capsys, tmp_path: Path, *arguments) -> str:
-    """What the command says; it must end with 1 and write nothing."""
-    out = tmp_path / "out"
-    assert main(["stress", *map(str, arguments), "-o", str(out), "-device", "cpu"]) == 1
-    assert not out.exists()
-    return capsys.readouterr().err
-
-
-def test_all_that_is_wrong_is_listed_and_nothing_is_written(models, raw, tmp_path, capsys):
-    images, labels = (shutil.copytree(raw / name, tmp_path / name) for name in ("imagesTr", "labelsTr"))
-    (labels / "case_1.nii.gz").unlink()
-    (images / "case_2_0001.nii.gz").write_bytes(b"no image")
-    reference = sitk.ReadImage(str(labels / "case_3.nii.gz"))
-    reference[0, 0, 0] = 77
-    sitk.WriteImage(reference, str(labels / "case_3.nii.gz"))
-    arguments = ["--shifts", "rain", "--severities", 1, 5, "--invert", "spleen", "--cases", 0, "--all-cases"]
-    said = refused(capsys, tmp_path, models[STUDENT], images, labels, *arguments)
-    for problem in (
-        "--shifts: expected some of gamma-dark, ",
-        "got rain",
-        "--severities: expected some of 1 to 4, got 1, 5",
-        "--invert spleen: no such class; there are RV, MLV, LVC",
-        "--cases: expected 1 or more, got 0",
-        f"{labels / 'case_1.nii.gz'}: is missing",
-        f"{images / 'case_2_0001.nii.gz'}: cannot be read",
-        "unknown label value 77",
-    ):
-        assert problem in said
-    assert said.count("\n  - ") == 8
-
-
-def test_wrong_numbers_geometry_and_patterns_are_found_before_anything_is_predicted(models, raw, tmp_path, capsys):
-    images, labels = (shutil.copytree(raw / name, tmp_path / name) for name in ("imagesTr", "labelsTr"))
-    for path, change in (
-        (labels / "case_1.nii.gz", lambda image: image.SetOrigin((50, 0, 0))),
-        (labels / "case_2.nii.gz", lambda image: image.SetSpacing((3, 3, 3))),
-        (labels / "case_3.nii.gz", lambda image: image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))),
-        (images / "case_2_0001.nii.gz", lambda image: image.SetSpacing((9, 9, 9))),
-    ):
-        image = sitk.ReadImage(str(path))
-        change(image)
-        sitk.WriteImage(image, str(path))
-    arguments = ["--tolerance", -1, "-np", 0, "-npp", -1, "--seed", -1, "--leave-out", "XX", "--pattern", "("]
-    said = refused(capsys, tmp_path, models[STUDENT], images, labels, "--all-cases", *arguments)
-    for problem in (
-        "--tolerance: expected 0 or more, got -1",
-        "-np: expected 1 or more, got 0",
-        "-npp: expected 0 or more, got -1",
-        "--seed: expected 0 or more, got -1",
-        "--leave-out XX: no such class",
-        "--pattern (: is no regular expression",
-        f"{labels / 'case_1.nii.gz'}: origin (50, 0, 0) differs from the image's",
-        f"{labels / 'case_2.nii.gz'}: spacing (3, 3, 3) differs from the image's",
-        f"{labels / 'case_3.nii.gz'}: orientation",
-        f"{images / 'case_2_0001.nii.gz'}: spacing (9, 9, 9) differs from case_2_0000.nii.gz's",
-    ):
-        assert problem in said
-    assert said.count("\n  - ") == 10
-
-
-def test_a_teacher_and_another_folder_are_refused(models, raw, tmp_path, capsys):
-    said = refused(capsys, tmp_path, models[TEACHER], raw / "imagesTr", raw / "labelsTr")
-    assert "is a teacher's: it sees the reference" in said
-    (tmp_path / "mine").write_text("mine")
-    for name in (".images-holiday", "predictions"):  # as of shapekd cross, or somebody's own
-        with pytest.raises(ValueError, match=f"holds no {MARK} of an earlier run"):
-            stress(models[STUDENT], raw / "imagesTr", raw / "labelsTr", tmp_path, QUICK)
-        (tmp_path / name).mkdir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".images-holiday", "mine", "predictions"]
-
-
-def test_without_torchio_one_line_says_what_to_type(models, raw, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchio", None)
-    said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", raw / "labelsTr")
-    assert "pip install 'torchio>=1.2,<2'" in said and said.count("\n") == 1
-
-
-def test_an_old_torchio_is_refused(models, raw, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "version", lambda name: "0.20.1")
-    said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", raw / "labelsTr")
-    assert "needs TorchIO (this is 0.20.1): pip install 'torchio>=1.2,<2'" in said
-
-
-def test_references_of_other_values_or_sizes_are_refused(models, raw, tmp_path, capsys):
-    labels = shutil.copytree(raw / "labelsTr", tmp_path / "labelsTr")
-    array = sitk.GetArrayFromImage(sitk.ReadImage(str(labels / "case_3.nii.gz")))
-    sitk.WriteImage(sitk.GetImageFromArray(array[:-1]), str(labels / "case_3.nii.gz"))
-    said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", labels, "-f", 0)
-    assert "case_3.nii.gz: shape (" in said and "differs from the image's (" in said
-    content = json.loads((raw / "dataset.json").read_text())
-    content["labels"] |= {"RV": 2, "MLV": 1}
-    (tmp_path / "dataset.json").write_text(json.dumps(content))
-    said = refused(capsys, tmp_path, models[STUDENT], raw / "imagesTr", labels, "-f", 0)
-    assert "other label values than the model's (value 1 becomes 2; value 2 becomes 1)" in said
-
-
-def test_all_shifts_are_on_by_default_inversion_where_it_is_said_of_what():
-    assert {shift for shift, _ in plan_steps(None, None, "LVC")[0]} == {"none", *SHIFTS}
-    assert {shift for shift, _ in plan_steps(None, None, None)[0]} == {"none", *SHIFTS} - {"inversion"}
-    assert plan_steps(["blur"], [4, 1], None) == ([("none", 0), ("blur", 1), ("blur", 4)], [])
-    assert "--invert" in plan_steps(["inversion"], None, None)[1][0]
-    assert "--invert LVC: is for the shift inversion" in plan_steps(["blur"], None, "LVC")[1][0]
 
 
 def test_a_class_is_inverted_and_another_left_out(models, raw, tmp_path):
