@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from nnunet_shapekd.across.matching import Matching
 from nnunet_shapekd.evaluation.cases import read_dataset_json
 from nnunet_shapekd.files.label_maps import read_label_map
-from nnunet_shapekd.files.parallel import default_processes, map_in_processes
+from nnunet_shapekd.files.parallel import map_in_processes
 
 #: label maps worth a worker process
 _PER_WORKER = 20
@@ -121,7 +121,6 @@ def write_references(
 
 
 def _each(paths: Sequence[Path], work: partial, processes: int | None, description: str) -> list[str]:
-    processes = default_processes() if processes is None else processes
     found = map_in_processes(work, paths, processes, description, _PER_WORKER)
     return [problem for problem in found if problem]
 

@@ -59,14 +59,14 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
     """
     add_trainers_folder()
     student_class = trainer_class(options.trainer, ShapeKD, "-tr")
-    what = f"{dataset} {configuration} {fold} -tr"
+    what = f"{dataset} {configuration} {fold}"
     planned = "" if options.plans == "nnUNetPlans" else f" -p {options.plans}"
 
     def trained(name: str) -> Path:
         return teacher_checkpoint_path(dataset, name, options.plans, configuration, fold)
 
     path = trained(options.trainer).with_name(options.checkpoint)
-    student = _read(path, "student", f"shapekd train {what} {options.trainer}{planned}")
+    student = _read(path, "student", f"shapekd train {what} -tr {options.trainer}{planned}")
     arguments = student["init_args"]
     plans_manager = PlansManager(arguments["plans"])
     previous = plans_manager.get_configuration(configuration).previous_stage_name
@@ -82,7 +82,7 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
     teacher_path = (record.get("settings") or {}).get("teacher_path")
     if "teacher_path" in overridden:  # it may have moved
         teacher_path = settings.teacher_path
-    command = f"nnUNetv2_train {what} {teacher_name}{planned}"
+    command = f"nnUNetv2_train {what} -tr {teacher_name}{planned}"
     teacher_file = find_teacher(teacher_path, fold) if teacher_path else trained(teacher_name)
     advice = (
         "Bring back the teacher this student learned from, or set SHAPEKD_TEACHER_PATH to where it is now. A teacher "
@@ -96,7 +96,7 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
     found = {"teacher": (teacher_file, teacher, MeanImage), "student": (path, student, nnUNetTrainer)}
     try:
         path = trained(options.baseline).with_name(options.checkpoint)
-        stock = _read(path, "baseline", f"nnUNetv2_train {what} {options.baseline}{planned}")
+        stock = _read(path, "baseline", f"nnUNetv2_train {what} -tr {options.baseline}{planned}")
         found = {"baseline": (path, stock, nnUNetTrainer), **found}
     except FileNotFoundError as error:
         print(f"{error}\nIts panels are left out.", file=sys.stderr)

@@ -63,18 +63,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def read_network(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """:func:`read_checkpoint` of a file that holds all that nnU-Net builds a trained network from.
-
-    Raises:
-        ValueError: also if it has no "network_weights", "init_args" or "trainer_name".
-    """
-    checkpoint = read_checkpoint(path)
-    if absent := {"network_weights", "init_args", "trainer_name"} - checkpoint.keys():
-        raise ValueError(f"{path} is no checkpoint of nnU-Net: it has no {', '.join(sorted(absent))}.")
-    return checkpoint
-
-
 def load(path: Path, weights_only: bool) -> Any:
     """``torch.load`` onto the CPU; tensors stay on the disk until they are used.
 
@@ -104,6 +92,18 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def read_network(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """:func:`read_checkpoint` of a file that holds all that nnU-Net builds a trained network from.
+
+    Raises:
+        ValueError: also if it has no "network_weights", "init_args" or "trainer_name".
+    """
+    checkpoint = read_checkpoint(path)
+    if absent := {"network_weights", "init_args", "trainer_name"} - checkpoint.keys():
+        raise ValueError(f"{path} is no checkpoint of nnU-Net: it has no {', '.join(sorted(absent))}.")
+    return checkpoint
 
 
 def write_atomically(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from nnunet_shapekd.across.predict import find_images
 from nnunet_shapekd.across.tasks import cases_to_judge, held_out
 from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
 from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map
-from nnunet_shapekd.files.parallel import default_processes, map_in_processes
+from nnunet_shapekd.files.parallel import map_in_processes
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import (
     ImageFile,
@@ -218,5 +218,4 @@ def shift_files(subject: Subject, folder: Path, shift: str, severity: int, seed:
 
 
 def each_subject(work: Callable, subjects: Sequence[Subject], processes: int | None, description: str) -> list[Any]:
-    processes = default_processes() if processes is None else processes
     return map_in_processes(work, subjects, processes, description, _PER_WORKER)
