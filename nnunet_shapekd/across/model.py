@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.evaluation.cases import read_dataset_json
+from nnunet_shapekd.across.options import ModelOptions
+from nnunet_shapekd.evaluation.cases import Labels, labels_of_dataset, read_dataset_json
+from nnunet_shapekd.evaluation.names import check_names, default_names
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Model:
         checkpoint: name of their file.
         file_endings: of the images its reader reads.
         natural_images: whether a file may hold several channels (colour pictures).
+        normalization_schemes: of the channels.
         weights_sha256: fold -> SHA-256 of its weights.
         training_cases: fold -> recorded training cases, ``None`` where there is no record (stock trainers).
         validation_cases: likewise.
@@ -37,6 +41,7 @@ class Model:
     checkpoint: str
     file_endings: tuple[str, ...]
     natural_images: bool
+    normalization_schemes: tuple[str, ...]
     weights_sha256: dict[str, str]
     training_cases: dict[str, list[str] | None]
     validation_cases: dict[str, list[str] | None]
@@ -49,6 +54,15 @@ class Model:
     @property
     def channels(self) -> list[str]:
         return channel_names(self.dataset_json)
+
+    @property
+    def labels(self) -> Labels:
+        return labels_of_dataset(self.dataset_json)
+
+    def described(self, name: str, tta: bool) -> dict[str, Any]:
+        """What a result records of it."""
+        kept = ("trainer", "dataset", "checkpoint", "weights_sha256")
+        return {"name": name, "folder": str(self.folder), **{key: getattr(self, key) for key in kept}, "tta": tta}
 
 
 def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
@@ -84,7 +98,7 @@ def read_model(
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_shapekd.files.checkpoints import read_checkpoint, weights_sha256
+    from nnunet_shapekd.files.checkpoints import read_network, weights_sha256
     from nnunet_shapekd.training.lookup import add_trainers_folder, trainer_class
     from nnunet_shapekd.training.teacher import MeanImage
 
@@ -112,9 +126,7 @@ def read_model(
         path = found[fold]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on how a foreign file was pickled
-            content = read_checkpoint(path)
-        if absent := {"network_weights", "init_args", "trainer_name"} - content.keys():
-            raise ValueError(f"{path} is no checkpoint of nnU-Net: it has no {', '.join(sorted(absent))}.")
+            content = read_network(path)
         trainer = trainer_class(content["trainer_name"], nnUNetTrainer, f"of {path}")
         record = content.get("shapekd") or {}
         if record.get("role") == "teacher" or issubclass(trainer, MeanImage):
@@ -141,6 +153,7 @@ def read_model(
         checkpoint,
         tuple(reader.supported_file_endings),
         issubclass(reader, NaturalImage2DIO),
+        tuple(configuration.normalization_schemes),
         shas,
         training,
         validation,
@@ -150,4 +163,39 @@ def read_model(
 def _fold(fold: str | int) -> str:
     if fold != "all" and not str(fold).isdecimal():
         raise ValueError(f"-f: expected numbers, or all, got {fold}")
-    return fold if isinstance(fold, str) and fold == "all" else str(int(fold))
+    return "all" if fold == "all" else str(int(fold))
+
+
+def read_models(model_folder: str | Path, options: ModelOptions) -> dict[str, Model]:
+    """Models that can be compared, trained on the same dataset, with the same folds: name -> baselines, then the model.
+
+    Args:
+        model_folder: of the model, which says what folds there are.
+        options: say the baselines, the names, the folds and the checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_model` does, and listing the differences.
+    """
+    folders = [Path(os.path.abspath(folder)) for folder in (*options.baselines, model_folder)]
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        raise ValueError(f"the same model folder was given more than once: {', '.join(twice)}")
+    names = default_names(folders) if options.names is None else list(options.names)
+    if len(names) != len(folders):
+        raise ValueError(f"--names: expected {len(folders)} names, the baselines' first, got {len(names)}")
+    check_names(names)
+    model = read_model(folders[-1], options.folds, options.checkpoint)
+    models = [*(read_model(folder, model.folds, options.checkpoint) for folder in folders[:-1]), model]
+    differences = []
+    for other in models[:-1]:
+        found = {
+            what: [getattr(one, what) for one in (other, model)] for what in ("dataset", "channels", "file_ending")
+        }
+        found |= {what: [getattr(one.labels, what) for one in (other, model)] for what in ("classes", "ignore")}
+        differences += [
+            f"\n  - {other.folder} {what.replace('_', ' ')}: {theirs}, the model's {ours}"
+            for what, (theirs, ours) in found.items()
+            if theirs != ours
+        ]
+    if differences:
+        raise ValueError("--baseline must be trained on the same dataset as the model:" + "".join(differences))
+    return dict(zip(names, models, strict=True))

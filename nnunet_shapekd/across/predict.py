@@ -11,13 +11,14 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from nnunet_shapekd.across.model import Model, read_model
+from nnunet_shapekd.across.model import Model
+from nnunet_shapekd.across.options import Predicting
 from nnunet_shapekd.evaluation.cases import some
 
 if TYPE_CHECKING:
@@ -56,51 +57,13 @@ def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
     return cases
 
 
-def predict_folder(
-    model_folder: str | Path | Model,
-    images: str | Path,
-    out: str | Path,
-    *,
-    folds: Sequence[str | int] | None = None,
-    checkpoint: str = "checkpoint_final.pth",
-    device: str = "cuda",
-    tta: bool = True,
-    processes: int | None = None,
-) -> Model:
-    """Predict all images CASE_0000 in a folder, as ``nnUNetv2_predict_from_modelfolder`` does.
-
-    Args:
-        model_folder: see :func:`read_model`, or what it returned, and then ``folds`` and ``checkpoint`` do not count.
-        images: folder of images of the ending the model was trained on.
-        out: see :func:`predict_cases`.
-        folds: see :func:`read_model`.
-        checkpoint: likewise.
-        device: see :func:`predict_cases`.
-        tta: likewise.
-        processes: likewise.
-
-    Returns:
-        The model.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_model`, :func:`find_images` and :func:`predict_cases` do.
-    """
-    model = model_folder if isinstance(model_folder, Model) else read_model(model_folder, folds, checkpoint)
-    found = find_images(Path(images), model.file_ending)
-    predict_cases(model, found, Path(out), device=device, tta=tta, processes=processes)
-    return model
-
-
 def predict_cases(
     model: Model,
     images: Mapping[str, Sequence[Path]],
     out: Path,
-    *,
+    options: Predicting,
     folds: Mapping[str, Sequence[str]] | None = None,
-    device: str = "cuda",
-    tta: bool = True,
-    processes: int | None = None,
-) -> int:
+) -> None:
     """Predict cases into a folder that holds exactly these afterwards, one file a case, and ``dataset.json``.
 
     A prediction that is there already is kept if ``out``'s record says that the same weights made it of the same image
@@ -108,24 +71,19 @@ def predict_cases(
     for now step aside, into a folder within, until they are asked for again.
 
     Args:
-        model: of :func:`read_model`.
+        model: of :func:`~.model.read_model`.
         images: case -> its files, a channel each (or one file of all channels, for colour pictures).
         out: new or empty folder, or one of earlier predictions.
+        options: say the device, mirroring and processes.
         folds: case -> the folds that predict it; by default all of the model's.
-        device: "cuda", "cpu" or "mps".
-        tta: mirroring, where the model was trained with it.
-        processes: for reading and for writing each; 0 predicts one case after the other in this process. By default 3,
-            nnU-Net's number, on a GPU, where the network is faster than they are, else 0.
-
-    Returns:
-        How many cases were predicted; the others were there.
 
     Raises:
         ValueError: if ``out`` holds something else, the device is not there, or nnU-Net fails.
     """
     check_own(out, RECORD)
-    torch_device = find_device(device)
-    processes = (3 if device == "cuda" else 0) if processes is None else processes
+    device, processes = find_device(options.device), options.prediction_processes
+    processes = (3 if device.type == "cuda" else 0) if processes is None else processes
+    folds = folds or dict.fromkeys(images, model.folds)
     out.mkdir(parents=True, exist_ok=True)
     for leftover in out.glob(".partial-*"):  # a killed run's
         shutil.rmtree(leftover, ignore_errors=True)
@@ -142,8 +100,8 @@ def predict_cases(
     _write(out / "dataset.json", model.dataset_json)
     wanted = {
         case: {
-            "weights_sha256": [model.weights_sha256[fold] for fold in (folds[case] if folds else model.folds)],
-            "tta": tta,
+            "weights_sha256": [model.weights_sha256[fold] for fold in folds[case]],
+            "tta": options.tta,
             "images_sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
         }
         for case, files in images.items()
@@ -154,15 +112,16 @@ def predict_cases(
     for path in out.iterdir():
         if path.name.endswith(model.file_ending) and path.name.removesuffix(model.file_ending) not in kept:
             path.unlink()
-    by_folds: dict[tuple[str, ...], list[str]] = {}
-    for case in images.keys() - kept.keys():
-        by_folds.setdefault(tuple(folds[case] if folds else model.folds), []).append(case)
-    todo = sum(map(len, by_folds.values()))
+    _write(out / RECORD, aside | kept)
+    todo: dict[tuple[str, ...], list[str]] = {}
+    for case in sorted(images.keys() - kept.keys()):
+        todo.setdefault(tuple(folds[case]), []).append(case)
     already = f" ({len(kept)} are there already)" if kept else ""
-    with tqdm(total=todo, desc=f"Predicting{already}", file=sys.stderr, disable=not todo) as bar:
-        for chosen, cases in sorted(by_folds.items()):
-            predictor = _predictor(model, chosen, torch_device, tta)
-            for some_cases in _chunks(sorted(cases), _AT_ONCE if processes else 1):
+    n_cases, at_once = sum(map(len, todo.values())), _AT_ONCE if processes else 1
+    with tqdm(total=n_cases, desc=f"Predicting{already}", file=sys.stderr, disable=not todo) as bar:
+        for chosen, cases in sorted(todo.items()):
+            predictor = _predictor(model, chosen, device, options.tta)
+            for some_cases in (cases[start : start + at_once] for start in range(0, len(cases), at_once)):
                 with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as building:
                     _run(predictor, {case: images[case] for case in some_cases}, Path(building), processes)
                     absent = [case for case in some_cases if not _file(model, Path(building), case).is_file()]
@@ -173,16 +132,10 @@ def predict_cases(
                 kept |= {case: wanted[case] for case in some_cases}
                 _write(out / RECORD, aside | kept)
                 bar.update(len(some_cases))
-    _write(out / RECORD, aside | kept)
-    return todo
 
 
 def _file(model: Model, folder: Path, case: str) -> Path:
     return folder / f"{case}{model.file_ending}"
-
-
-def _chunks(cases: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (cases[start : start + size] for start in range(0, len(cases), size))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -209,9 +162,7 @@ def find_device(device: str) -> Any:
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device not in there:
-        raise ValueError(f"-device: expected cuda, cpu or mps, got {device}")
-    if not there[device]:
+    if not there.get(device):
         raise ValueError(f"-device {device}: PyTorch finds no such device here. Predict on the CPU with -device cpu.")
     return torch.device(device)
 

@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nnunet_shapekd.across.datasets import Matching, RawDataset, check_references, folded, match_classes
-from nnunet_shapekd.across.model import Model, channel_names, read_model
+from nnunet_shapekd.across.datasets import RawDataset, check_references
+from nnunet_shapekd.across.matching import Matching, folded, match_classes
+from nnunet_shapekd.across.model import Model, channel_names
+from nnunet_shapekd.across.options import CrossOptions
 from nnunet_shapekd.across.predict import find_images
 from nnunet_shapekd.evaluation.cases import labels_of_dataset, some
-from nnunet_shapekd.evaluation.names import check_names, default_names
 
 #: in OUT, beside a folder for each dataset
 PREDICTIONS, REFERENCES = "predictions", "references"
@@ -45,52 +45,6 @@ class Task:
     @property
     def where(self) -> str:
         return "within" if self.within else "across"
-
-
-def read_models(
-    model_folder: str | Path,
-    baselines: Sequence[str | Path],
-    names: Sequence[str] | None,
-    folds: Sequence[str | int] | None,
-    checkpoint: str,
-) -> dict[str, Model]:
-    """Models that can be compared, trained on the same dataset, with the same folds: name -> baselines, then the model.
-
-    Args:
-        model_folder: of the model, which says what folds there are.
-        baselines: folders of others.
-        names: in the order of the result; by default from the folders.
-        folds: see :func:`~.model.read_model`.
-        checkpoint: likewise.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`~.model.read_model` does, and listing the differences.
-    """
-    folders = [Path(os.path.abspath(folder)) for folder in (*baselines, model_folder)]
-    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
-        raise ValueError(f"the same model folder was given more than once: {', '.join(twice)}")
-    if names is not None and len(names) != len(folders):
-        raise ValueError(f"--names: expected {len(folders)} names, the baselines' first, got {len(names)}")
-    names = default_names(folders) if names is None else list(names)
-    check_names(names)
-    model = read_model(folders[-1], folds, checkpoint)
-    models = [*(read_model(folder, model.folds, checkpoint) for folder in folders[:-1]), model]
-    differences = []
-    for other in models[:-1]:
-        for what in ("dataset", "channels", "file_ending"):
-            if getattr(other, what) != getattr(model, what):
-                differences.append(
-                    f"{other.folder} {what.replace('_', ' ')}: {getattr(other, what)}, the model's "
-                    f"{getattr(model, what)}"
-                )
-        labels = [labels_of_dataset(m.dataset_json) for m in (other, model)]
-        if labels[0] != labels[1]:
-            differences.append(f"{other.folder} labels: {labels[0].classes}, the model's {labels[1].classes}")
-    if differences:
-        raise ValueError(
-            "--baseline must be trained on the same dataset as the model:" + "".join(f"\n  - {d}" for d in differences)
-        )
-    return dict(zip(names, models, strict=True))
 
 
 def held_out(model: Model, fold: str) -> tuple[list[str], str]:
@@ -124,15 +78,7 @@ def held_out(model: Model, fold: str) -> tuple[list[str], str]:
     )
 
 
-def plan(
-    dataset: RawDataset,
-    models: Sequence[Model],
-    *,
-    part: str | None,
-    leave_out: Sequence[str],
-    ignore_channel_names: bool,
-    processes: int | None,
-) -> Task:
+def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) -> Task:
     """What is judged of a dataset, with everything checked that can be without predicting.
 
     Raises:
@@ -145,7 +91,7 @@ def plan(
         problems.append(f"has {len(channels)} channels ({', '.join(channels)}), the model {len(model.channels)}")
     elif [c.strip().casefold() for c in channels] != [c.strip().casefold() for c in model.channels]:
         difference = f"channels are {', '.join(channels)}, the model's {', '.join(model.channels)}"
-        if ignore_channel_names:
+        if options.ignore_channel_names:
             remarks.append(difference)
         else:
             problems.append(f"{difference}; if they are of the same kind, say --ignore-channel-names")
@@ -154,10 +100,10 @@ def plan(
         problems.append(f"files end in {dataset.file_ending}; the model's reader reads {', '.join(sorted(readable))}")
     matching = None
     try:
-        matching = match_classes(model.dataset_json, dataset.dataset_json, leave_out)
+        matching = match_classes(model.dataset_json, dataset.dataset_json, options.leave_out)
     except ValueError as error:
         problems.append(str(error))
-    part = part or ("Ts" if dataset.references("Ts") else "Tr")
+    part = options.part or ("Ts" if dataset.references("Ts") else "Tr")
     references = dataset.references(part)
     if not references:
         problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
@@ -180,7 +126,7 @@ def plan(
     except (FileNotFoundError, ValueError) as error:
         problems.append(str(error))
     if matching is not None and not problems:
-        problems += check_references([references[case] for case in images], matching, processes)
+        problems += check_references([references[case] for case in images], matching, options.processes)
     if problems or matching is None:
         raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
     return Task(dataset, part, within, matching, images, folds, remarks)
@@ -223,22 +169,22 @@ def cases_to_judge(
     return sorted(folds), folds
 
 
-def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], **options: Any) -> list[Task]:
+def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], options: CrossOptions) -> list[Task]:
     """The tasks of all datasets, or all that is wrong with them."""
     if not datasets:
         raise ValueError("expected a dataset or more")
     names = [dataset.name for dataset in datasets]
     if bad := sorted({n for n in names if names.count(n) > 1 or n in (PREDICTIONS, REFERENCES)}):
         raise ValueError(f"datasets need different folder names, other than {PREDICTIONS}: got {', '.join(bad)}")
-    known = labels_of_dataset(models[-1].dataset_json).classes.keys()
+    known = models[-1].labels.classes.keys()
     known |= {name for dataset in datasets for name in labels_of_dataset(dataset.dataset_json).classes}
-    for name in options["leave_out"]:
+    for name in options.leave_out:
         if folded(name) not in map(folded, known):
             raise ValueError(f"--leave-out {name}: no such class; there are {', '.join(sorted(known))}")
     tasks, problems = [], ""
     for dataset in datasets:
         try:
-            tasks.append(plan(dataset, models, **options))
+            tasks.append(plan(dataset, models, options))
         except (FileNotFoundError, ValueError) as error:
             problems += str(error)
     if problems:

@@ -1,7 +1,6 @@
 """``shapekd doctor``: is everything in place? Each failing line says what to do."""
 
-from __future__ import annotations
-
+import argparse
 import contextlib
 import io
 import json
@@ -12,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from nnunet_shapekd.commands.arguments import fold_of
 from nnunet_shapekd.trainers_folder import export_line, trainers_folder
 
+_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 #: a case of ACDC names its patient and its frame; any other case is a patient of its own
 _PATIENT = re.compile(r"(.+)_frame\d+")
 
@@ -26,20 +27,21 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def examine(dataset: str | None = None, fold: str | None = None) -> int:
-    """Print the findings; returns 1 if one of them fails, else 0.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", metavar="DATASET", help="nnU-Net dataset id or name")
+    parser.add_argument("-f", "--fold", metavar="FOLD", help="the fold that must have a teacher (with -d)")
 
-    Args:
-        dataset: nnU-Net dataset id or name, for teachers and folds.
-        fold: a fold number or "all" that must have a teacher.
+
+def run(args: argparse.Namespace) -> int:
+    """Check that nnU-Net finds the trainers; with -d, which teachers a dataset has and whether its folds keep patients
+    together. Each failing line says what to do; exit code 1 if there is one.
     """
-    if fold is not None and dataset is None:
+    if args.fold is not None and args.dataset is None:
         raise ValueError("-f needs a dataset: shapekd doctor -d 27 -f 0")
-    if fold is not None and fold != "all" and not fold.isdecimal():
-        raise ValueError(f"fold must be a number or 'all'; got {fold!r}")
+    fold = None if args.fold is None else fold_of(args.fold)
     findings = [*_installation(), *_environment()]
-    if dataset is not None:
-        findings += _dataset(dataset, fold)
+    if args.dataset is not None:
+        findings += _dataset(args.dataset, fold)
     for ok, text, remedy in findings:
         print(f"{'ok  ' if ok else 'FAIL'}  {text}")
         if remedy:
@@ -86,7 +88,7 @@ def _export() -> str:
 
 
 def _environment() -> Iterator[Finding]:
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+    for name in _FOLDERS:
         value = os.environ.get(name)
         if value is None:
             yield Finding(False, f"{name} is not set", f"export {name}=/path/to/{name}")
@@ -97,7 +99,7 @@ def _environment() -> Iterator[Finding]:
 
 
 def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
-    if any(name not in os.environ for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")):
+    if any(name not in os.environ for name in _FOLDERS):
         return
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 

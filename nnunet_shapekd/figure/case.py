@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from nnunet_shapekd.figure.networks import Networks
+from nnunet_shapekd.figure.options import FigureOptions
 from nnunet_shapekd.files.nifti import read_nifti
 
 
@@ -42,8 +43,8 @@ class Sight:
         return array if self.index is None else np.take(array, self.index, axis=self.axis)
 
 
-def see(case: str, dataset: str, models: Networks, slice_number: int | None, channel: int | None) -> Sight:
-    """Preprocess a case and choose what is shown of it; see :func:`~.make.make_figure`.
+def see(case: str, dataset: str, models: Networks, options: FigureOptions) -> Sight:
+    """Preprocess a case and choose what is shown of it.
 
     Raises:
         ValueError: for a case, slice or channel that is not there, and for images that do not fit the networks.
@@ -51,6 +52,7 @@ def see(case: str, dataset: str, models: Networks, slice_number: int | None, cha
     """
     configuration = models.plans_manager.get_configuration(models.configuration)
     data, labels = _preprocessed(case, dataset, models)  # (c, z, x, y) and (z, x, y)
+    channel, slice_number = options.channel, options.slice_number
     if channel is not None and not 0 <= channel < len(data):
         raise ValueError(f"--channel must be 0 to {len(data) - 1} for this dataset; got {channel}")
     if channel is None and not (is_natural(models) and len(data) == 3):

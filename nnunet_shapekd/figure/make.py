@@ -16,6 +16,7 @@ from nnunet_shapekd.drawing import class_styles
 from nnunet_shapekd.figure.case import Sight, is_natural, see
 from nnunet_shapekd.figure.energy import feature_energy, padded
 from nnunet_shapekd.figure.networks import Networks, find_networks
+from nnunet_shapekd.figure.options import FigureOptions
 from nnunet_shapekd.figure.panels import Panel, draw
 from nnunet_shapekd.method.class_mean import VoxelClasses
 from nnunet_shapekd.training.lookup import dataset_name
@@ -24,19 +25,7 @@ _IGNORED = ("#808080", "solid")
 
 
 def make_figure(
-    case: str,
-    dataset: str,
-    configuration: str,
-    fold: str,
-    out: str | os.PathLike[str],
-    *,
-    trainer: str = "nnUNetTrainerShapeKD",
-    plans: str = "nnUNetPlans",
-    baseline: str = "nnUNetTrainer",
-    case_dataset: str | None = None,
-    slice_number: int | None = None,
-    channel: int | None = None,
-    checkpoint: str = "checkpoint_final.pth",
+    case: str, dataset: str, configuration: str, fold: str, out: str | os.PathLike[str], options: FigureOptions
 ) -> Path:
     """Draw a case as the baseline, the teacher and the student of a fold see it.
 
@@ -51,15 +40,7 @@ def make_figure(
         configuration: 2d, 3d_fullres or 3d_lowres.
         fold: a number, or "all".
         out: the PNG to write or replace, in a folder that exists.
-        trainer: the student's.
-        plans: of all networks.
-        baseline: the stock trainer to compare with.
-        case_dataset: id or name of the dataset that holds the case, with the same channels and labels; by default
-            ``dataset``.
-        slice_number: from 1, in the preprocessed case, along the axis of the largest spacing; by default that of the
-            slice with the most foreground, or the middle one.
-        channel: of the image, from 0, to show; by default a picture of three colours in colour, else the first.
-        checkpoint: of student and baseline; the teacher's is the finished one that the student learned from.
+        options: all else.
 
     Returns:
         ``out``.
@@ -73,14 +54,8 @@ def make_figure(
         raise ValueError(f"-o must be the name of a PNG file, like figure.png; got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of -o {path} does not exist. Make it: mkdir -p {path.parent}")
-    if fold != "all" and not fold.isdecimal():
-        raise ValueError(f"fold must be a number or 'all'; got {fold!r}")
-    fold = fold if fold == "all" else str(int(fold))  # nnU-Net's folders know no leading zeros
-    for variable in ("nnUNet_raw", "nnUNet_results"):
-        if not os.environ.get(variable):
-            raise ValueError(f"{variable} is not set: export {variable}=/path/to/{variable}")
-    models = find_networks(dataset_name(dataset), configuration, fold, trainer, plans, baseline, checkpoint)
-    sight = see(case, dataset_name(case_dataset or dataset), models, slice_number, channel)
+    models = find_networks(dataset_name(dataset), configuration, fold, options)
+    sight = see(case, dataset_name(options.case_dataset or dataset), models, options)
     rows, legend = _panels(models, sight)
     draw(rows, path, sight.pixel[0] / sight.pixel[1], legend, _caption(models, sight))
     return path

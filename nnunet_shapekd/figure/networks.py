@@ -13,7 +13,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_shapekd.files.checkpoints import read_checkpoint, weights_sha256
+from nnunet_shapekd.figure.options import FigureOptions
+from nnunet_shapekd.files.checkpoints import read_network, weights_sha256
 from nnunet_shapekd.training.find_teacher import (
     find_teacher,
     fingerprint,
@@ -49,25 +50,23 @@ class Networks:
     remarks: list[str]
 
 
-def find_networks(
-    dataset: str, configuration: str, fold: str, trainer: str, plans: str, baseline: str, checkpoint: str
-) -> Networks:
-    """Baseline (where it was trained), teacher and student of a fold; see :func:`~.make.make_figure`.
+def find_networks(dataset: str, configuration: str, fold: str, options: FigureOptions) -> Networks:
+    """Baseline (where it was trained), teacher and student of a fold.
 
     Raises:
         ValueError: for a cascade's second stage, for networks of other data, and for weights that do not fit.
         FileNotFoundError: if there is no student or no teacher; it names the command that trains it.
     """
     add_trainers_folder()
-    student_class = trainer_class(trainer, ShapeKD, "-tr")
+    student_class = trainer_class(options.trainer, ShapeKD, "-tr")
     what = f"{dataset} {configuration} {fold}"
-    planned = "" if plans == "nnUNetPlans" else f" -p {plans}"
+    planned = "" if options.plans == "nnUNetPlans" else f" -p {options.plans}"
 
     def trained(name: str) -> Path:
-        return teacher_checkpoint_path(dataset, name, plans, configuration, fold)
+        return teacher_checkpoint_path(dataset, name, options.plans, configuration, fold)
 
-    path = trained(trainer).with_name(checkpoint)
-    student = _read(path, f"There is no student {path}.", f"shapekd train {what} -tr {trainer}{planned}")
+    path = trained(options.trainer).with_name(options.checkpoint)
+    student = _read(path, "student", f"shapekd train {what} -tr {options.trainer}{planned}")
     arguments = student["init_args"]
     plans_manager = PlansManager(arguments["plans"])
     previous = plans_manager.get_configuration(configuration).previous_stage_name
@@ -96,8 +95,8 @@ def find_networks(
         remarks.append(f"This teacher is not the one the student learned from: {teacher_file} has other weights.")
     found = {"teacher": (teacher_file, teacher, MeanImage), "student": (path, student, nnUNetTrainer)}
     try:
-        path = trained(baseline).with_name(checkpoint)
-        stock = _read(path, f"There is no baseline {path}.", f"nnUNetv2_train {what} -tr {baseline}{planned}")
+        path = trained(options.baseline).with_name(options.checkpoint)
+        stock = _read(path, "baseline", f"nnUNetv2_train {what} -tr {options.baseline}{planned}")
         found = {"baseline": (path, stock, nnUNetTrainer), **found}
     except FileNotFoundError as error:
         print(f"{error}\nIts panels are left out.", file=sys.stderr)
@@ -122,15 +121,13 @@ def find_networks(
     )
 
 
-def _read(path: Path, missing: str, command: str) -> dict[str, Any]:
+def _read(path: Path, role: str, command: str) -> dict[str, Any]:
+    """A network's checkpoint; if it is missing, the error names the command that trains it."""
     if not path.is_file():
         others = ", ".join(sorted(other.name for other in path.parent.glob("checkpoint_*.pth")))
         also = f" There is {others}: continue that training with --c, or show one with -chk." if others else ""
-        raise FileNotFoundError(f"{missing}{also} It is trained by:\n    {command}")
-    checkpoint = read_checkpoint(path)
-    if absent := {"network_weights", "init_args", "trainer_name"} - checkpoint.keys():
-        raise ValueError(f"{path} is no checkpoint of nnU-Net: it has no {', '.join(sorted(absent))}.")
-    return checkpoint
+        raise FileNotFoundError(f"There is no {role} {path}.{also} It is trained by:\n    {command}")
+    return read_network(path)
 
 
 def _different_data(checkpoint: dict[str, Any], student: dict[str, Any]) -> list[str]:

@@ -125,6 +125,18 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def read_network(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """:func:`read_checkpoint` of a file that holds all that nnU-Net builds a trained network from.
+
+    Raises:
+        ValueError: also if it has no "network_weights", "init_args" or "trainer_name".
+    """
+    checkpoint = read_checkpoint(path)
+    if absent := {"network_weights", "init_args", "trainer_name"} - checkpoint.keys():
+        raise ValueError(f"{path} is no checkpoint of nnU-Net: it has no {', '.join(sorted(absent))}.")
+    return checkpoint
+
+
 @contextmanager
 def handed_over(stand_in: BinaryIO) -> Iterator[list[Any]]:
     """Inside, what is saved into ``stand_in`` by ``torch.save`` is put into the list instead, as it is.

@@ -22,19 +22,20 @@ def default_processes() -> int:
 
 
 def map_in_processes(
-    function: Callable, items: Sequence, processes: int, description: str, items_per_worker: int
+    function: Callable, items: Sequence, processes: int | None, description: str, items_per_worker: int
 ) -> list:
     """``[function(item) for item in items]`` with a progress bar, in spawned processes where that pays.
 
     With more than one process a script that calls this needs the usual ``if __name__ == "__main__":``.
 
     Args:
+        processes: at most; by default :func:`default_processes`.
         items_per_worker: how many items are worth the second or so that it takes to start a process.
 
     Raises:
         ValueError: if a worker died.
     """
-    workers = min(processes, len(items) // items_per_worker)
+    workers = min(default_processes() if processes is None else processes, len(items) // items_per_worker)
     if workers <= 1:
         return [function(item) for item in tqdm(items, desc=description, file=sys.stderr)]
     # Spawn, because forking a process in which torch runs threads can deadlock.

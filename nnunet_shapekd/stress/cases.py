@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,14 +14,25 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.across.datasets import check_references, match_classes
+from nnunet_shapekd.across.datasets import check_references
+from nnunet_shapekd.across.matching import match_classes
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.predict import find_images
 from nnunet_shapekd.across.tasks import cases_to_judge, held_out
 from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
 from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map
-from nnunet_shapekd.files.parallel import default_processes, map_in_processes
-from nnunet_shapekd.stress.shifts import ImageFile, as_volume, is_picture, read_image
+from nnunet_shapekd.files.parallel import map_in_processes
+from nnunet_shapekd.stress.options import StressOptions
+from nnunet_shapekd.stress.shifts import (
+    ImageFile,
+    Scene,
+    as_volume,
+    is_picture,
+    read_image,
+    seed_of,
+    shifted,
+    write_image,
+)
 
 #: cases to read, or to shift, that are worth a process, which loads torch
 _PER_WORKER = 60
@@ -121,31 +133,13 @@ def _cases_in_folders(model: Model) -> set[str]:
     return known
 
 
-def normalisations(model: Model) -> list[str]:
-    """Names of the normalisation of each channel."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    from nnunet_shapekd.files.checkpoints import read_checkpoint
-
-    init_args = read_checkpoint(model.folder / f"fold_{model.folds[0]}" / model.checkpoint)["init_args"]
-    plans = PlansManager(read_dataset_json(model.folder / "plans.json"))
-    return list(plans.get_configuration(init_args["configuration"]).normalization_schemes)
-
-
-def drawn(
-    subjects: Sequence[Subject],
-    labels: Path,
-    cases: int | None,
-    seed: int,
-    patients: str | Path | None,
-    pattern: str | None,
-) -> list[Subject]:
+def drawn(subjects: Sequence[Subject], labels: Path, options: StressOptions) -> list[Subject]:
     """The cases of patients drawn by the seed, until there are so many; all if none are to be drawn."""
     known = [Case(one.case, one.reference, one.reference, one.case) for one in subjects]
-    whose = {case.name: case.patient for case in with_patients(known, labels, patients, pattern)}
+    whose = {case.name: case.patient for case in with_patients(known, labels, options.patients, options.pattern)}
     names, chosen = sorted(set(whose.values())), set()
-    for i in np.random.default_rng(seed).permutation(len(names)):
-        if cases is None or sum(patient in chosen for patient in whose.values()) < cases:
+    for i in np.random.default_rng(options.seed).permutation(len(names)):
+        if options.cases is None or sum(patient in chosen for patient in whose.values()) < options.cases:
             chosen.add(names[i])
     return [one for one in subjects if whose[one.case] in chosen]
 
@@ -204,6 +198,24 @@ def reference_of(subject: Subject) -> np.ndarray:
     return as_volume(read_label_map(subject.reference).values, is_picture(subject.reference))
 
 
+def scene_of(
+    subject: Subject, spacing: tuple[float, float, float], shift: str, seed: int, channel: int, inverted: Sequence[int]
+) -> Scene:
+    """What a shift knows of a case's image file; ``inverted`` are the label values of the structure to invert."""
+    mask = np.isin(reference_of(subject), inverted) if shift == "inversion" else None
+    return Scene(spacing, seed_of(subject.case, shift, seed), channel, mask)
+
+
+def shift_files(subject: Subject, folder: Path, shift: str, severity: int, seed: int, inverted: Sequence[int]) -> None:
+    """Write a case's shifted files; those of severity 0 are the very files."""
+    for channel, path in enumerate(subject.images):
+        if severity == 0:
+            shutil.copyfile(path, folder / path.name)
+            continue
+        image = read_image(path)
+        scene = scene_of(subject, image.spacing, shift, seed, channel, inverted)
+        write_image(shifted(image.values, shift, severity, scene), image, folder / path.name)
+
+
 def each_subject(work: Callable, subjects: Sequence[Subject], processes: int | None, description: str) -> list[Any]:
-    processes = default_processes() if processes is None else processes
     return map_in_processes(work, subjects, processes, description, _PER_WORKER)

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnunet_shapekd.drawing import COLOURS, LINE_STYLES, drawing, wrapped
-from nnunet_shapekd.stress.shifts import SHIFTS
+from nnunet_shapekd.evaluation.plausibility import cut_axis
+from nnunet_shapekd.stress.cases import Subject, reference_of, scene_of
+from nnunet_shapekd.stress.shifts import SHIFTS, read_image, shifted, size_of
 
 #: patients' values between which the band lies, in percent of the patients
 BAND = (25, 75)
@@ -75,28 +77,55 @@ def _curves(ax: Axes, shift: str, of_models: Mapping[str, Mapping[int, Sequence[
     ax.set_axisbelow(True)
 
 
-def examples(pictures: Mapping[str, Sequence[tuple[str, np.ndarray]]], aspect: float, caption: str) -> Figure:
-    """A row a shift, a column a severity.
+def examples(
+    subject: Subject, steps: Sequence[tuple[str, int]], seed: int, inverted: Sequence[int], marked: bool
+) -> Figure:
+    """The slice with the most foreground, a row a shift, a column a severity.
 
     Args:
-        pictures: shift -> its pictures with their titles, (rows, columns) or (rows, columns, 3) from 0 to 1.
-        aspect: height of a pixel over its width.
-        caption: below.
+        subject: the case; its first image file is shown.
+        steps: shift and severity, from 1.
+        seed: of the patterns.
+        inverted: label values of the structure to invert.
+        marked: say which of them nnU-Net trains with.
     """
-    n_columns = max(map(len, pictures.values()))
-    height, width = next(iter(pictures.values()))[0][1].shape[:2]
+    image, reference = read_image(subject.images[0]), reference_of(subject) != 0
+    picture, across = image.header is None, cut_axis(image.values.shape[1:], image.spacing)
+    within = tuple(axis for axis in range(3) if axis != across)
+    number = int(reference.sum(within).argmax())
+    low, high = np.percentile(image.values, (0.5, 99.5))
+
+    def window(volume: np.ndarray) -> np.ndarray:
+        """(channels, x, y, z) -> (rows, columns[, 3]) from 0 to 1."""
+        cut = np.take(volume, number, axis=across + 1)  # (channels, first axis, second axis)
+        cut = np.clip((cut - low) / max(float(high - low), 1e-6), 0, 1)
+        cut = np.moveaxis(cut, 0, -1) if picture else cut.transpose(2, 1, 0)
+        return cut[..., 0] if cut.shape[-1] == 1 else cut
+
+    original = window(image.values.astype(np.float32))
+    rows: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for shift, severity in steps:
+        scene = scene_of(subject, image.spacing, shift, seed, 0, inverted)
+        title = f"{severity}: {size_of(shift, severity):g}"
+        if marked and severity == 1 and SHIFTS[shift].trained:
+            title += " (as in training)"
+        changed = window(shifted(image.values, shift, severity, scene))
+        rows.setdefault(shift, [("the image", original)]).append((title, changed))
+
+    aspect = 1.0 if picture else image.spacing[within[1]] / image.spacing[within[0]]  # a pixel's height over its width
+    height, width = original.shape[:2]
+    n_columns = max(map(len, rows.values()))
     panel = 1.7, float(np.clip(1.7 * aspect * height / width, 0.8, 3)) + 0.25
     with drawing():
-        figure = Figure(figsize=(panel[0] * n_columns, panel[1] * len(pictures) + 0.4), layout="constrained")
-        for line, (shift, row) in zip(
-            figure.subplots(len(pictures), n_columns, squeeze=False), pictures.items(), strict=True
-        ):
-            for ax, (title, picture) in zip(line, row, strict=True):
-                ax.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+        figure = Figure(figsize=(panel[0] * n_columns, panel[1] * len(rows) + 0.4), layout="constrained")
+        for line, (shift, row) in zip(figure.subplots(len(rows), n_columns, squeeze=False), rows.items(), strict=True):
+            for ax, (title, shown) in zip(line, row, strict=True):
+                ax.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
                 ax.set_title(title, fontsize=7.5, pad=2)
                 ax.set_xticks([])
                 ax.set_yticks([])
                 ax.spines[:].set_visible(False)
             line[0].set_ylabel(wrapped(SHIFTS[shift].title, 16), fontsize=8)
+        caption = f"{subject.case}; severity and size; brightness as in the image itself, nnU-Net normalises each anew"
         figure.supxlabel(caption, fontsize=7.5)
     return figure

@@ -208,6 +208,13 @@ SHIFTS = {
     "inversion": Shift("inversion of a structure", "contrast to around", (0.5, 0, -0.5, -1), None, _inversion),
 }
 SEVERITIES = (0, 1, 2, 3, 4)
+#: name of what severity 0 is, which all shifts share
+UNSHIFTED = "none"
+
+
+def size_of(shift: str, severity: int) -> float | None:
+    """The shift's parameter; None for the image itself."""
+    return SHIFTS[shift].values[severity - 1] if severity else None
 
 
 def seed_of(case: str, shift: str, seed: int = 0) -> int:
@@ -232,9 +239,8 @@ def shifted(values: np.ndarray, shift: str, severity: int, scene: Scene) -> np.n
     low, high = _ends(original)
     if severity == 0 or high <= low:
         return original
-    kind = SHIFTS[shift]
     scaled = ((original - low) / (high - low)).astype(np.float32)
-    changed = np.asarray(kind.apply(scaled, kind.values[severity - 1], scene), dtype=original.dtype)
+    changed = np.asarray(SHIFTS[shift].apply(scaled, size_of(shift, severity), scene), dtype=original.dtype)
     return np.clip(changed * (high - low) + low, float(original.min()), float(original.max()))
 
 

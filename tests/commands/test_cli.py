@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -12,13 +13,12 @@ import pytest
 from conftest import DATASET, ROOT
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.commands.cli import CONVERSIONS, main
+from nnunet_shapekd.commands.cli import COMMANDS, main
+from nnunet_shapekd.commands.convert import CONVERSIONS
 from nnunet_shapekd.trainers_folder import export_line, trainers_folder
 
-COMMANDS = (
-    "trainers", "doctor", "train", "info", "evaluate", "compare", "cross", "stress", "report", "figure", "phantom",
-    "convert", *(f"convert {name}" for name in CONVERSIONS),
-)  # fmt: skip
+#: what can be typed behind shapekd
+TYPED = (*COMMANDS, *(f"convert {name}" for name in CONVERSIONS))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def doctor(nnunet_environment, capsys, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *TYPED])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([*command.split(), "--help"])
@@ -48,12 +48,46 @@ def test_every_command_has_help(command, capsys):
     assert f"usage: {f'shapekd {command}'.strip()} " in capsys.readouterr().out
 
 
-def test_the_commands_listed_here_are_all_there_are(capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_a_line_in_the_table_and_a_file_with_two_functions(command, capsys):
+    module = importlib.import_module(f"nnunet_shapekd.commands.{command}")
+    assert callable(module.add_arguments) and callable(module.run)
     with pytest.raises(SystemExit):
         main(["--help"])
     # argparse indents a command by four blanks
-    shown = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
-    assert set(shown) == {command for command in COMMANDS if " " not in command}
+    assert re.search(rf"^    {command} +{re.escape(COMMANDS[command])}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_every_file_that_brings_arguments_and_runs_is_in_the_table():
+    files = {path.stem for path in (ROOT / "nnunet_shapekd" / "commands").glob("*.py")}
+    texts = {name: (ROOT / "nnunet_shapekd" / "commands" / f"{name}.py").read_text() for name in files}
+    assert {name for name, text in texts.items() if re.search(r"^def run\(args", text, re.MULTILINE)} == set(COMMANDS)
+
+
+def test_only_the_file_of_the_command_that_is_typed_is_imported():
+    code = (
+        "import contextlib, sys\n"
+        "from nnunet_shapekd.commands.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
+        "print(*(name.split('.')[-1] for name in sys.modules if name.startswith('nnunet_shapekd.commands.')))"
+    )
+    for typed, expected in (("--help", set()), ("phantom --help", {"phantom"}), ("convert acdc -h", {"convert"})):
+        done = subprocess.run([sys.executable, "-c", code, *typed.split()], capture_output=True, text=True)
+        assert set(done.stdout.splitlines()[-1].split()) == {"cli", "arguments", *expected}, done.stderr
+
+
+def test_the_trainers_are_listed_and_the_list_is_not_a_line_for_a_shell(capsys):
+    from nnunet_shapekd.training.variants import listing
+
+    assert main(["trainers", "--list"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == list(listing()) and any("nnUNetTrainerShapeKD" in line for line in printed)
+
+
+def test_list_and_export_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["trainers", "--list", "--export", "bash"])
+    assert end.value.code == 2 and "--export" in capsys.readouterr().err
 
 
 def test_help_and_trainers_import_no_torch():
@@ -75,9 +109,9 @@ def test_no_commands_help_imports_torch_or_nnunet():
         "    with contextlib.suppress(SystemExit): main([*command.split(), '--help'])\n"
         "    assert not {'torch', 'nnunetv2', 'matplotlib'} & set(sys.modules), command\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *TYPED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: shapekd") == len(COMMANDS)
+    assert done.stdout.count("usage: shapekd") == len(TYPED)
 
 
 def test_the_trainers_folder_holds_the_trainers_and_nothing_is_in_nnunetv2(capsys):
@@ -108,10 +142,10 @@ def test_the_line_says_nothing_of_other_folders_when_there_are_none(capsys, monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["phantom", "x", "--patients", "0"], "patients must be 1..100, got 0"),
+        (["phantom", "x", "--patients", "0"], "got 0"),
         (["convert", "acdc", "nowhere", "-d", "28"], "nowhere"),
-        (["convert", "acdc", "phantom"], "Dataset027_ACDC exists already"),
-        (["doctor", "-f", "0"], "-f needs a dataset"),
+        (["convert", "acdc", "phantom"], "Dataset027_ACDC"),
+        (["doctor", "-f", "0"], "shapekd doctor -d 27 -f 0"),
         (["doctor", "-d", "27", "-f", "one"], "got 'one'"),
     ],
 )

@@ -14,8 +14,8 @@ import torch
 from conftest import DATASET, FEW_STEPS, PLANS
 
 from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.commands.planned import fold_state, planned_actions
 from nnunet_shapekd.commands.processes import run_to_the_end
-from nnunet_shapekd.commands.train import fold_state, planned_actions
 from nnunet_shapekd.files.checkpoints import read_checkpoint
 from nnunet_shapekd.trainers_folder import trainers_folder
 from nnunet_shapekd.training.settings import read_settings
@@ -134,7 +134,7 @@ def test_what_is_there_decides_what_is_done(tmp_path, teacher, student, only, c,
         actions = planned_actions(*folders, only, c)
         assert actions == expected and list(actions) == list(expected)  # the teacher first
     else:
-        with pytest.raises(expected, match="--c|--only|Bring that teacher back"):
+        with pytest.raises(expected, match="--c|--only|teacher"):
             planned_actions(*folders, only, c)
 
 
@@ -169,7 +169,7 @@ def test_a_finished_teacher_is_found_and_an_unfinished_student_continued(train):
     train.folder(STUDENT, "unfinished")
     refused = train.pair()
     assert refused.returncode == 1 and not refused.commands
-    assert "unfinished training of the student" in refused.stderr and "--c" in refused.stderr
+    assert f"{STUDENT}__" in refused.stderr and "--c" in refused.stderr
     result = train.pair("--c", "--npz")
     assert result.commands == [command(STUDENT, "--npz", "--c")]
     assert f"teacher {TEACHER}: finished already" in result.stdout
@@ -182,7 +182,7 @@ def test_a_finished_student_is_left_alone(train):
     torch.save({"shapekd": {"settings": settings}}, folder / "checkpoint_final.pth")
     refused = train.pair()
     assert refused.returncode == 1 and not refused.commands
-    assert "trained already" in refused.stderr and "--c" in refused.stderr and "move that folder" in refused.stderr
+    assert str(folder) in refused.stderr and "--c" in refused.stderr
     result = train.pair("--c")
     assert result.returncode == 0 and not result.commands
     assert f"student {STUDENT}: finished already" in result.stdout and "x stock" not in result.stdout
@@ -192,7 +192,7 @@ def test_a_finished_student_is_left_alone(train):
 
 def test_only_trains_one_of_them(train):
     refused = train.pair("--only", "student")
-    assert refused.returncode == 1 and "--only student needs a finished teacher" in refused.stderr
+    assert refused.returncode == 1 and "--only teacher" in refused.stderr
     assert train.pair("--only", "teacher", "--npz").commands == [command(TEACHER)]
     train.folder(TEACHER, "trained")
     assert train.pair("--only", "student").commands == [command(STUDENT)]
@@ -203,9 +203,9 @@ def test_only_trains_one_of_them(train):
 def test_a_failing_step_ends_the_command_and_is_named(train, status, ended):
     result = train.pair(fail_with=(status,))
     assert result.returncode == 1 and result.commands == [command(TEACHER)]
-    assert f"The teacher's training failed ({TEACHER}, {ended})" in result.stderr and "--c" in result.stderr
+    assert f"{TEACHER}, {ended}" in result.stderr and "--c" in result.stderr
     result = train.pair(fail_with=(0, status))
-    assert f"The student's training failed ({STUDENT}, {ended})" in result.stderr
+    assert f"{STUDENT}, {ended}" in result.stderr
 
 
 def test_a_teacher_is_taken_from_the_path_given(train, tmp_path):
@@ -239,19 +239,19 @@ def test_the_fold_all_is_a_fold_and_leading_zeros_are_none(train):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("99 2d 0", "Dataset 99 is not in nnUNet_preprocessed="),
-        ("Dataset027_Other 2d 0", "Dataset Dataset027_Other is not in nnUNet_preprocessed="),
-        ("ACDC 2d 0", "dataset must be nnU-Net's dataset id or name, like 27 or Dataset027_ACDC; got 'ACDC'"),
-        ("27 2d one", "fold must be a number or 'all'; got 'one'"),
-        ("27 2d 0 -p nothing", "There are no plans nothing (-p) in"),
-        ("27 4d 0", "have no configuration 4d; they have: 2d"),
-        ("27 3d_fullres 0", "is not preprocessed for 3d_fullres"),
-        ("27 2d 0 -tr nnUNetTrainerShapeKD_2epochs", "does not find the trainer nnUNetTrainerShapeKD_2epochs (-tr)"),
-        ("27 2d 0 -tr nnUNetTrainer", "-tr must be a trainer made with the ShapeKD mixin; nnUNetTrainer is not"),
-        ("27 2d 0 -tr nnUNetTrainerMeanImage", "nnUNetTrainerMeanImage is a teacher's"),
-        ("27 2d 0", "-device cuda: PyTorch finds no CUDA GPU here"),
-        ("27 2d 0 -device cpu -num_gpus 2", "-num_gpus 2 needs -device cuda"),
-        ("27 2d 0 -device cpu -num_gpus 0", "-num_gpus must be at least 1; got 0"),
+        ("99 2d 0", "nnUNetv2_plan_and_preprocess -d 99"),
+        ("Dataset027_Other 2d 0", "nnUNetv2_plan_and_preprocess -d Dataset027_Other"),
+        ("ACDC 2d 0", "27 or Dataset027_ACDC; got 'ACDC'"),
+        ("27 2d one", "got 'one'"),
+        ("27 2d 0 -p nothing", "plans nothing (-p)"),
+        ("27 4d 0", "configuration 4d; they have: 2d"),
+        ("27 3d_fullres 0", "nnUNetv2_preprocess -d 27"),
+        ("27 2d 0 -tr nnUNetTrainerShapeKD_2epochs", "nnUNetTrainerShapeKD_2epochs (-tr)"),
+        ("27 2d 0 -tr nnUNetTrainer", "-tr must be a trainer made with the ShapeKD mixin"),
+        ("27 2d 0 -tr nnUNetTrainerMeanImage", "nnUNetTrainerMeanImage is"),
+        ("27 2d 0", "-device cpu"),
+        ("27 2d 0 -device cpu -num_gpus 2", "-device cuda"),
+        ("27 2d 0 -device cpu -num_gpus 0", "-num_gpus"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_before_anything_starts(train, tmp_path, arguments, message):
@@ -268,7 +268,7 @@ def test_unset_folders_and_wrong_settings_are_refused(train):
         result = train.pair(**{variable: None})
         assert result.returncode == 1 and f"{variable} is not set" in result.stderr
     result = train.pair(SHAPEKD_TEMPERATUR="2")
-    assert result.returncode == 1 and "did you mean SHAPEKD_TEMPERATURE?" in result.stderr and not result.commands
+    assert result.returncode == 1 and "SHAPEKD_TEMPERATURE?" in result.stderr and not result.commands
 
 
 def test_a_student_without_a_teachers_trainer_and_damaged_plans_are_refused(train, tmp_path):
@@ -280,17 +280,17 @@ def test_a_student_without_a_teachers_trainer_and_damaged_plans_are_refused(trai
     (tmp_path / DATASET).mkdir()
     (tmp_path / DATASET / "tinyPlans.json").write_text('{"configurations":')
     result = train(DATASET, "2d", "0", "-p", PLANS, nnUNet_preprocessed=str(tmp_path))
-    assert result.returncode == 1 and "tinyPlans.json is damaged" in result.stderr
+    assert result.returncode == 1 and "tinyPlans.json" in result.stderr and "JSON" in result.stderr
 
 
 def test_an_estimate_that_fails_keeps_nobody_from_training(train, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("nnunet_shapekd.commands.train.pair_cost", fail)
+    monkeypatch.setattr("nnunet_shapekd.commands.pair.pair_cost", fail)
     result = train.pair()
     assert result.returncode == 0 and len(result.commands) == 2
-    assert "cannot be derived for these trainers (RuntimeError: no kernel)" in result.stdout
+    assert "RuntimeError: no kernel" in result.stdout
 
 
 def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned, train, tmp_path, monkeypatch):

@@ -7,119 +7,39 @@ import shutil
 from pathlib import Path
 
 import matplotlib.image
+import networks
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 from conftest import DATASET, PLANS, STUDENT, edit
 from matplotlib.figure import Figure
-from matrix_datasets import DATASETS, TEST_CASE, _heart, shrink, write_raw
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from matrix_datasets import DATASETS, TEST_CASE
+from networks import STOCK, TEACHER, folders, write_models
 from torch import nn
 
 from nnunet_shapekd.figure import make
 from nnunet_shapekd.figure.case import window_around
 from nnunet_shapekd.figure.energy import feature_energy, padded
 from nnunet_shapekd.figure.make import make_figure
+from nnunet_shapekd.figure.options import FigureOptions
 from nnunet_shapekd.figure.panels import Panel, draw
-from nnunet_shapekd.files.checkpoints import weights_sha256
-from nnunet_shapekd.trainers_folder import trainers_folder
 
-TRAINERS = {"baseline": "nnUNetTrainer", "teacher": "nnUNetTrainerMeanImage", "student": "nnUNetTrainerShapeKD"}
+TRAINERS = {"baseline": STOCK, "teacher": TEACHER, "student": networks.STUDENT}
 #: dataset -> configuration of its networks
 TRAINED = {"plain": "2d", "regions_ignore": "3d_fullres", "rgb": "2d"}
 
 
-def plans_of(dataset) -> dict:
-    """Small plans by hand: nnU-Net's planner takes longer than all of these tests."""
-    natural = dataset.file_ending == ".png"
-    channels = len(dataset.channel_names)
-    spacing_mm = list(_heart(3)[2])  # case_3 is not resampled
-    configurations = {}
-    for name, spacing in (("2d", [1.0, 1.0] if natural else spacing_mm[1:]), ("3d_fullres", spacing_mm)):
-        dim = len(spacing)
-        resampling = {"order": 1, "order_z": 0, "force_separate_z": None}
-        configurations[name] = {
-            "data_identifier": f"nnUNetPlans_{name}",
-            "preprocessor_name": "DefaultPreprocessor",
-            "spacing": spacing,
-            "normalization_schemes": ["ZScoreNormalization"] * channels,
-            "use_mask_for_norm": [False] * channels,
-            "batch_dice": True,
-            "architecture": {
-                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                "arch_kwargs": {
-                    "conv_op": f"torch.nn.modules.conv.Conv{dim}d",
-                    "n_conv_per_stage": [2, 2, 2],
-                    "n_conv_per_stage_decoder": [2, 2],
-                    "conv_bias": True,
-                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dim}d",
-                    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                    "dropout_op": None,
-                    "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU",
-                    "nonlin_kwargs": {"inplace": True},
-                },
-                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-            },
-        }
-        for of in ("data", "seg", "probabilities"):
-            configurations[name][f"resampling_fn_{of}"] = "resample_data_or_seg_to_shape"
-            configurations[name][f"resampling_fn_{of}_kwargs"] = {**resampling, "is_seg": of == "seg"}
-    shrink(configurations["2d"], [32, 32], strides=[[1, 1], [2, 2], [2, 2]])
-    kernels = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
-    shrink(configurations["3d_fullres"], [4, 48, 48], [[1, 1, 1], [1, 2, 2], [2, 2, 2]], kernels)
-    configurations["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
-    return {
-        "dataset_name": dataset.name,
-        "plans_name": "nnUNetPlans",
-        "image_reader_writer": "NaturalImage2DIO" if natural else "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": configurations,
-        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(channels)},
-        "label_manager": "LabelManager",
-        "continue_training": False,
-    }
-
-
-def write_networks(root: Path, kind: str) -> None:
-    """Baseline, teacher and student as their trainers save them, with random weights."""
-    dataset, configuration = DATASETS[kind], TRAINED[kind]
-    raw = write_raw(dataset, root / "raw")
-    dataset_json = json.loads((raw / "dataset.json").read_text())
-    preprocessed = root / "preprocessed" / dataset.name / f"nnUNetPlans_{configuration}"
-    preprocessed.mkdir(parents=True)
-    (preprocessed / "case_1.b2nd").touch()  # by which a trainer tells its kind of data
-    provenance = {"training_cases": list(dataset.training_cases[:-1]), "validation_cases": []}
-    for role, name in TRAINERS.items():
-        trainer_class = recursive_find_trainer_class_by_name(name)
-        torch.manual_seed(len(name))
-        trainer = trainer_class(plans_of(dataset), configuration, 0, dataset_json, torch.device("cpu"))
-        trainer.initialize()
-        if role == "teacher":
-            trainer.provenance = {"role": role, "trainer": name, "deep_supervision": True, **provenance}
-            sha256 = weights_sha256(trainer.network.state_dict())
-        elif role == "student":
-            learned_from = {"trainer": TRAINERS["teacher"], "fold": 0, "weights_sha256": sha256}
-            settings = {"teacher_path": None}
-            trainer.provenance = {"role": role, "settings": settings, "teacher": learned_from, **provenance}
-        trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+folders_of_networks = pytest.fixture(scope="module")(folders)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """nnU-Net's folders with three small datasets and their networks, in this process's environment."""
-    root = tmp_path_factory.mktemp("figure")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"nnUNet_{name}", str(root / name))
-        patch.setenv("nnUNet_extTrainer", trainers_folder())
-        patch.setenv("nnUNet_compile", "f")
-        patch.delenv("SHAPEKD_TEACHER_PATH", raising=False)
-        for kind in TRAINED:
-            write_networks(root, kind)
-        yield root
+def root(folders_of_networks) -> Path:
+    """nnU-Net's folders with three small datasets and their networks."""
+    for kind, configuration in TRAINED.items():
+        folds = {0: [DATASETS[kind].training_cases[-1]]}
+        write_models(folders_of_networks, kind, configuration, dict.fromkeys(TRAINERS.values(), folds))
+    return folders_of_networks
 
 
 @pytest.fixture
@@ -149,7 +69,7 @@ def inputs(monkeypatch):
 
 
 def figure(kind: str, out: Path, case: str = "case_3", **options) -> Path:
-    return make_figure(case, str(DATASETS[kind].id), TRAINED[kind], "0", out, **options)
+    return make_figure(case, str(DATASETS[kind].id), TRAINED[kind], "0", out, FigureOptions(**options))
 
 
 def fold(root: Path, kind: str, role: str) -> Path:
@@ -345,19 +265,19 @@ def test_a_case_of_another_dataset_with_the_same_labels_can_be_shown(copy, drawn
     assert drawn[0][4].startswith(f"{TEST_CASE} of Dataset950_OtherScanner: slice")
     description = json.loads((other / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**description, "labels": {"background": 0, "heart": 1}}))
-    with pytest.raises(ValueError, match="Dataset950_OtherScanner has other labels"):
+    with pytest.raises(ValueError, match="Dataset950_OtherScanner.*heart"):
         figure("plain", copy / "figure.png", TEST_CASE, case_dataset="950")
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"slice_number": 0}, r"--slice must be 1 to \d+ .*got 0"),
-        ({"slice_number": 99}, r"--slice must be 1 to \d+ .*got 99"),
-        ({"channel": 2}, "--channel must be 0 to 1"),
-        ({"case": "case_33"}, "no case case_33 among its 4; .*case_3"),
-        ({"case_dataset": "999"}, "dataset 999 is not to be found"),
-        ({"trainer": "nnUNetTrainer"}, "-tr must be a trainer made with the ShapeKD mixin"),
+        ({"slice_number": 0}, r"--slice .*got 0"),
+        ({"slice_number": 99}, r"--slice .*got 99"),
+        ({"channel": 2}, "--channel .* 0 to 1"),
+        ({"case": "case_33"}, "case_33.* case_3"),
+        ({"case_dataset": "999"}, "dataset 999"),
+        ({"trainer": "nnUNetTrainer"}, "-tr .*ShapeKD"),
     ],
 )
 def test_an_argument_that_cannot_work_is_named_and_nothing_is_written(root, tmp_path, arguments, message):
@@ -374,8 +294,8 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(root, tmp_path, out
 
 def test_a_missing_student_is_an_error_with_its_command(root, tmp_path):
     with pytest.raises(FileNotFoundError, match="shapekd train Dataset901_plain 2d 1 -tr nnUNetTrainerShapeKD$"):
-        make_figure("case_3", "901", "2d", "1", tmp_path / "figure.png")
-    with pytest.raises(FileNotFoundError, match="There is checkpoint_final.pth: .*-chk"):
+        make_figure("case_3", "901", "2d", "1", tmp_path / "figure.png", FigureOptions())
+    with pytest.raises(FileNotFoundError, match="checkpoint_final.pth: .*-chk"):
         figure("plain", tmp_path / "figure.png", checkpoint="checkpoint_best.pth")
     assert not any(tmp_path.iterdir())
 
@@ -418,7 +338,7 @@ def test_a_baseline_trained_on_other_data_is_refused(copy):
         checkpoint["init_args"]["plans"]["configurations"]["2d"]["spacing"] = [2.0, 2.0]
 
     edit(fold(copy, "plain", "baseline") / "checkpoint_final.pth", change)
-    with pytest.raises(ValueError, match=r"(?s)baseline.*other data than the student.*spacing: \[2.0, 2.0\]"):
+    with pytest.raises(ValueError, match=r"(?s)baseline.*spacing: \[2.0, 2.0\]"):
         figure("plain", copy / "figure.png")
 
 
@@ -427,7 +347,7 @@ def test_a_network_whose_training_diverged_is_named(copy):
         checkpoint["network_weights"]["decoder.seg_layers.1.bias"] *= float("nan")
 
     edit(fold(copy, "plain", "baseline") / "checkpoint_final.pth", change)
-    with pytest.raises(ValueError, match="The baseline .*not finite for case_3: its training diverged"):
+    with pytest.raises(ValueError, match="baseline .*case_3: .*diverged"):
         figure("plain", copy / "figure.png")
 
 
@@ -435,8 +355,8 @@ def test_a_cascade_is_refused_naming_the_stage_that_can_be_shown(copy):
     source = fold(copy, "plain", "student")
     target = Path(str(source).replace("__2d", "__3d_cascade_fullres"))
     shutil.copytree(source, target)
-    with pytest.raises(ValueError, match="cascade's second stage.* -c 3d_lowres"):
-        make_figure("case_3", "901", "3d_cascade_fullres", "0", copy / "figure.png")
+    with pytest.raises(ValueError, match="-c 3d_lowres"):
+        make_figure("case_3", "901", "3d_cascade_fullres", "0", copy / "figure.png", FigureOptions())
 
 
 @pytest.mark.parametrize(
@@ -459,10 +379,10 @@ def test_bad_voxels_are_refused(copy, value, message):
 def test_a_case_without_reference_or_with_one_of_another_shape_is_refused(copy):
     path = copy / "raw" / DATASETS["plain"].name / "labelsTr" / "case_3.nii.gz"
     sitk.WriteImage(sitk.ReadImage(str(path))[:, :, 1:], str(path))
-    with pytest.raises(ValueError, match="case_3 cannot be preprocessed: .*[Ss]hape"):
+    with pytest.raises(ValueError, match="case_3.*[Ss]hape"):
         figure("plain", copy / "figure.png")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="labelsTr/case_3.nii.gz is missing: the class-mean image"):
+    with pytest.raises(FileNotFoundError, match="labelsTr/case_3.nii.gz"):
         figure("plain", copy / "figure.png")
 
 
@@ -478,6 +398,7 @@ def test_the_networks_folders_stay_as_they_were(root, tmp_path):
 def test_a_trained_pair_is_shown_with_what_its_trainings_recorded(student, nnunet_environment, tmp_path, drawn, capsys):
     splits = json.loads((nnunet_environment.root / "preprocessed" / DATASET / "splits_final.json").read_text())
     for kind, note in (("train", "(a training case)"), ("val", "(not a training case)")):
-        make_figure(splits[0][kind][0], "27", "2d", "0", tmp_path / "figure.png", trainer=STUDENT, plans=PLANS)
+        options = FigureOptions(trainer=STUDENT, plans=PLANS)
+        make_figure(splits[0][kind][0], "27", "2d", "0", tmp_path / "figure.png", options)
         assert note in drawn[-1][4]
     assert "learned from" not in capsys.readouterr().err
