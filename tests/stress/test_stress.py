@@ -21,13 +21,13 @@ from matrix_datasets import DATASETS, TEST_CASE
 from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, write_models
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from skimage.io import imread
-from test_experiments import evaluation
 
 pytest.importorskip("torchio")
 
 from nnunet_shapekd.across import predict
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.record import COLUMNS, Evaluation
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import SHIFTS
 from nnunet_shapekd.stress.stress import MARK, over_patients, stress
@@ -38,6 +38,24 @@ QUICK = StressOptions(
     **{"device": "cpu", "tta": False, "processes": 1, "pattern": "(?P<patient>.*)"},
     **{"folds": [0], "shifts": ["noise", "ghosting"], "severities": [2, 4]},
 )
+
+
+def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:
+    """One class; cases are PATIENT_NUMBER."""
+    nothing = dict.fromkeys(COLUMNS, math.nan)
+    rows = [
+        {**nothing, "case": case, "patient": case.split("_")[0], "phase": "", "class": "polyp", "dice": value}
+        | {"hd95": 10 * value, "reference_size": 100.0, "prediction_size": 80.0, "empty": ""}
+        | dict.fromkeys(("extra_components", "holes", "reference_extra_components", "reference_holes"), 0.0)
+        for case, value in dice.items()
+    ]
+    ours = Evaluation(
+        name=name, reference=folder, prediction=folder, file_ending=".png", classes={"polyp": (1,)}, ignore_label=None,
+        left_out=(), cardiac={}, distance_unit="px", size_unit="px", tolerance=1.0, rows=rows, dataset_json=None,
+    )  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_evaluation(ours, folder)
+    return ours
 
 
 root = pytest.fixture(scope="module")(folders)
