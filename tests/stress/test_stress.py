@@ -28,6 +28,7 @@ from nnunet_shapekd.across import predict
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.record import COLUMNS, Evaluation
+from nnunet_shapekd.evaluation.results import write_evaluation
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import SHIFTS
 from nnunet_shapekd.stress.stress import MARK, over_patients, stress
