@@ -215,7 +215,14 @@ def test_a_teacher_is_taken_from_the_path_given(train, tmp_path):
     no_teacher = train.pair(SHAPEKD_TEACHER_PATH=str(given))
     assert no_teacher.returncode == 1 and str(given) in no_teacher.stderr and not no_teacher.commands
     half = "nnUNetTrainerMeanImageHalf_1epoch"  # not the student's own: what it costs is what counts
-    torch.save({"trainer_name": half, "shapekd": {"role": "teacher"}}, given / "checkpoint_final.pth")
+    record = {
+        "trainer_name": half,
+        "current_epoch": 1,
+        "network_weights": {"w": torch.zeros(1)},
+        "init_args": {"plans": {}, "configuration": "2d", "dataset_json": {}, "fold": 0},
+        "shapekd": {"role": "teacher", "deep_supervision": True, "training_cases": []},
+    }
+    torch.save(record, given / "checkpoint_final.pth")
     result = train.pair(SHAPEKD_TEACHER_PATH=str(given))
     assert result.commands == [command(STUDENT)] and f"teacher {half}: finished already ({given})" in result.stdout
     own, narrow = (float(re.search(r"([\d.]+) x stock", out)[1]) for out in (train.pair().stdout, result.stdout))
