@@ -47,12 +47,12 @@ class Preset:
         aliases: What mask files call a class, in lower case -> class.
     """
 
-    title: str
-    citation: str
-    layouts: tuple[tuple[Layout, ...], ...]
-    expected: str
-    labels: tuple[str, ...]
-    note: str
+    title: str = ""
+    citation: str = ""
+    layouts: tuple[tuple[Layout, ...], ...] = ()
+    expected: str = ""
+    labels: tuple[str, ...] = ()
+    note: str = "The folds are by image: where patients or sequences have several, give --group REGEX."
     threshold: int | None = None
     background: str = "0"
     nested: bool = False

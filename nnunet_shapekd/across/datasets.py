@@ -15,7 +15,7 @@ from typing import Any
 
 from nnunet_shapekd.evaluation.cases import Labels, cardiac_roles, labels_of_dataset, read_dataset_json
 from nnunet_shapekd.files.images import write_image
-from nnunet_shapekd.files.label_maps import read_label_map, relabel, unknown_labels
+from nnunet_shapekd.files.label_maps import read_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 #: label maps worth a worker process
@@ -251,7 +251,7 @@ def _map(path: Path, values: Mapping[int, int], ending: str, out: Path | None, n
     except ValueError as error:
         return str(error)
     advice = "correct the file, or name the value in its dataset.json"
-    problems = unknown_labels(path, label_map.values, values, advice)
+    problems = unknown_labels(path, values_in(label_map.values), values, advice)
     if out is not None and not problems:
         target = out / f"{path.name.removesuffix(ending)}{new_ending}"
         write_image(relabel(label_map.values, values), label_map, target)

@@ -23,7 +23,7 @@ from nnunet_shapekd.evaluation.cases import (
 from nnunet_shapekd.evaluation.judge import judge
 from nnunet_shapekd.evaluation.names import default_names
 from nnunet_shapekd.evaluation.record import Evaluation
-from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels
+from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 # What starting a worker costs, about.
@@ -43,7 +43,7 @@ def _judge_case(
             continue
         maps.append(label_map)
         advice = "correct the file or name them (-djfile, -l), with --leave-out if they are not to be judged"
-        problems += unknown_labels(path, label_map.values, labels.values, advice)
+        problems += unknown_labels(path, values_in(label_map.values), labels.values, advice)
     if len(maps) == 2:
         problems += [f"{case.prediction}: {difference}" for difference in differences(*maps)]
     if problems or check_only:

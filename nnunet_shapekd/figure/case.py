@@ -15,7 +15,7 @@ import torch
 
 from nnunet_shapekd.figure.networks import Networks
 from nnunet_shapekd.files.images import read_image
-from nnunet_shapekd.files.label_maps import unknown_labels
+from nnunet_shapekd.files.label_maps import unknown_labels, values_in
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _preprocessed(case: str, dataset: str, models: Networks) -> tuple[np.ndarray
         raise ValueError(f"{case} cannot be preprocessed: {error}") from error
     manager = plans_manager.get_label_manager(models.dataset_json)
     known = {*map(int, manager.all_labels)} | ({manager.ignore_label} if manager.has_ignore_label else set())
-    if problems := unknown_labels(segmentation, np.maximum(labels, 0), known, "the networks' dataset has no others"):
+    if problems := unknown_labels(segmentation, values_in(np.maximum(labels, 0)), known, "the networks know no others"):
         raise ValueError(problems[0])
     channels = models.dataset_json.get("channel_names") or models.dataset_json["modality"]
     if len(data) != len(channels):

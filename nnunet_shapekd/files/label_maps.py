@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,11 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         ValueError: if the file cannot be read, is cut short, has several channels, or values that are no integers.
     """
-    image = read_image(path)
+    return as_label_map(read_image(path), path)
+
+
+def as_label_map(image: Image, path: Path) -> LabelMap:
+    """An image's values as integer labels; raises ValueError, naming the file, as :func:`read_label_map`."""
     if image.channels != 1:
         raise ValueError(f"{path}: expected one channel of class indices, got {image.channels}; save it as one")
     values = image.values
@@ -49,15 +53,25 @@ def values_in(values: np.ndarray) -> list[int]:
     return np.flatnonzero(np.bincount(values.ravel().astype(np.int64, copy=False))).tolist()
 
 
-def unknown_labels(path: Path, values: np.ndarray, known: Collection[int], advice: str) -> list[str]:
-    """What is wrong with a file's label values, in one line with the advice; nothing where all of them are known."""
-    unknown = [value for value in values_in(values) if value not in known]
+def unknown_labels(
+    path: Path, found: Iterable[int], known: Collection[int], advice: str, shown_as: Callable[[int], str] = str
+) -> list[str]:
+    """What is wrong with the label values found in a file: one line, or none where all of them are known.
+
+    Args:
+        path: the file.
+        found: as of :func:`values_in`.
+        known: values that a label may have.
+        advice: what to do; VALUE in it stands for the first of the unknown ones.
+        shown_as: how a value is written.
+    """
+    unknown = [value for value in found if value not in known]
     if not unknown:
         return []
-    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+    shown = ", ".join(map(shown_as, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
     return [
         f"{path}: unknown label value{'s' * (len(unknown) > 1)} {shown}; known are "
-        f"{', '.join(map(str, sorted(known)))}; {advice}"
+        f"{', '.join(map(shown_as, sorted(known)))}; {advice.replace('VALUE', shown_as(unknown[0]))}"
     ]
 
 
@@ -68,17 +82,31 @@ def relabel(values: np.ndarray, new_of: Mapping[int, int]) -> np.ndarray:
     return table[values]
 
 
-def differences(reference: Image, other: Image) -> list[str]:
-    """In what the two spaces differ; an empty list is the same space."""
+def differences(
+    reference: Image,
+    other: Image,
+    called: str = "the reference",
+    spacing_tolerance: float = SPACING_TOLERANCE,
+    origin_tolerance_mm: float = ORIGIN_TOLERANCE_MM,
+) -> list[str]:
+    """In what the two spaces differ; an empty list is the same space.
+
+    Args:
+        reference: the space that is right.
+        other: the one that is compared.
+        called: what the first one is called.
+        spacing_tolerance: relative.
+        origin_tolerance_mm: of each coordinate.
+    """
     if reference.shape != other.shape:
-        return [f"shape {other.shape} differs from the reference's {reference.shape}"]
+        return [f"shape {other.shape} differs from {called}'s {reference.shape}"]
     checks = (
-        ("spacing", reference.spacing, other.spacing, {"rtol": SPACING_TOLERANCE, "atol": 0}),
-        ("origin", reference.origin, other.origin, {"rtol": 0, "atol": ORIGIN_TOLERANCE_MM}),
+        ("spacing", reference.spacing, other.spacing, {"rtol": spacing_tolerance, "atol": 0}),
+        ("origin", reference.origin, other.origin, {"rtol": 0, "atol": origin_tolerance_mm}),
         ("orientation", reference.direction, other.direction, {"rtol": 0, "atol": DIRECTION_TOLERANCE}),
     )
     return [
-        f"{what} {_rounded(theirs)} differs from the reference's {_rounded(ours)}"
+        f"{what} {_rounded(theirs)} differs from {called}'s {_rounded(ours)}"
         for what, ours, theirs, tolerance in checks
         if not np.allclose(theirs, ours, **tolerance)
     ]

@@ -178,14 +178,14 @@ def _wrong_images(subject: Subject) -> list[str]:
             problems.append(str(error))
     for path, space in list(spaces.items())[1:]:
         first = next(iter(spaces))
-        found = differences(spaces[first], space)
+        found = differences(spaces[first], space, called=first.name)
         # of another origin or orientation nnU-Net only warns
         found = [text for text in found if text.startswith(("shape", "spacing"))]
-        problems += [f"{path}: {text.replace('the reference', first.name)}" for text in found]
+        problems += [f"{path}: {text}" for text in found]
     if spaces and subject.reference.is_file():
         with suppress(ValueError):  # references have been checked
-            found = differences(next(iter(spaces.values())), read_label_map(subject.reference))
-            problems += [f"{subject.reference}: {text.replace('the reference', 'the image')}" for text in found]
+            found = differences(next(iter(spaces.values())), read_label_map(subject.reference), called="the image")
+            problems += [f"{subject.reference}: {text}" for text in found]
     return problems
 
 
