@@ -149,9 +149,11 @@ def _figure(args: argparse.Namespace) -> int:
 
 
 def _phantom(args: argparse.Namespace) -> int:
+    from nnunet_shapekd.files.output import new_folder
     from nnunet_shapekd.phantom import write_phantom
 
-    folders = write_phantom(args.out, args.patients, args.test_patients, args.seed, args.scanner)
+    with new_folder(args.out) as folder:
+        folders = write_phantom(folder, args.patients, args.test_patients, args.seed, args.scanner)
     print(f"Wrote {len(folders)} patients to {args.out}. Next: shapekd convert acdc {args.out}")
     return 0
 
