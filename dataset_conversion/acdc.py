@@ -32,15 +32,13 @@ def find_patients(root: Path) -> Found:
     for base in (root, root / "database"):
         folders: dict[int, Path] = {}
         for parent, subset in ((base / "training", "Tr"), (base / "testing", "Ts"), (base, "Tr")):
-            for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-                match = re.fullmatch(r"patient(\d+)", folder.name)
-                if not match or not folder.is_dir():
-                    continue
-                twin = folders.setdefault(int(match[1]), folder)
-                if twin == folder:
-                    found.patients[int(match[1])] = read_patient(folder, subset, root)
-                else:
-                    found.problems.append(f"{folder}: the same patient as {twin}; remove one of the two")
+            for folder in sorted(filter(Path.is_dir, parent.glob("patient*"))):
+                if match := re.fullmatch(r"patient(\d+)", folder.name):
+                    number = int(match[1])
+                    if folders.setdefault(number, folder) == folder:
+                        found.patients[number] = read_patient(folder, subset, root)
+                    else:
+                        found.problems.append(f"{folder}: the same patient as {folders[number]}; remove one of the two")
         if folders:
             found.patients = dict(sorted(found.patients.items()))
             return found

@@ -145,21 +145,8 @@ def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str]) -> tup
         around = [replace(lay, images=f"(?:.*/)?{lay.images}", masks=f"(?:.*/)?{lay.masks}") for lay in layouts]
         cases, problems = find_cases(around, files, files, classes, preset.aliases)
         if cases:
-            return _in_official_parts(cases, preset, problems), problems
+            return cases, problems
     raise ConversionError(f"{root}: expected {preset.title} as {preset.expected}, found {names_in(root)}")
-
-
-def _in_official_parts(cases: Sequence[ImageCase], preset: Preset, problems: list[str]) -> list[ImageCase]:
-    """The cases in the subset that an official split says; appends to the problems."""
-    if preset.part is None:
-        return list(cases)
-    placed = []
-    for case in cases:
-        try:
-            placed.append(replace(case, subset="Ts" if preset.part(case.key) == "test" else "Tr"))
-        except ValueError as error:
-            problems.append(f"{case.image}: {error}")
-    return placed
 
 
 def find_plain_cases(

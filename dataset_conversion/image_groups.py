@@ -14,19 +14,30 @@ from nnunet_shapekd.dataset_conversion.target import ConversionError
 
 
 def with_groups(
-    cases: Sequence[ImageCase], group: Callable[[str], str] | None, stratum: Callable[[str], str] | None
+    cases: Sequence[ImageCase],
+    group: Callable[[str], str] | None,
+    stratum: Callable[[str], str] | None,
+    part: Callable[[str], str] | None,
 ) -> tuple[list[ImageCase], list[str]]:
-    """The cases with group (by default each its own) and stratum, and problems; a group lies in one subset."""
+    """The cases with group, stratum and subset, and problems; a group lies in one subset.
+
+    Args:
+        cases: as they were found.
+        group: of a case's key; by default each case is its own.
+        stratum: likewise; by default as found.
+        part: likewise of an official split, of which "test" goes to imagesTs.
+    """
     grouped: list[ImageCase] = []
     problems: list[str] = []
     for case in cases:
-        own = case.name
+        case = replace(case, group=case.name)
         try:
-            own = group(case.key) if group else own
-            case = replace(case, stratum=stratum(case.key) if stratum else case.stratum)
+            case = replace(case, subset="Ts" if part(case.key) == "test" else "Tr") if part else case
+            case = replace(case, group=group(case.key)) if group else case
+            case = replace(case, stratum=stratum(case.key)) if stratum else case
         except ValueError as error:
             problems.append(f"{case.image}: {error}")
-        grouped.append(replace(case, group=own))
+        grouped.append(case)
     subset_of: dict[str, str] = {}
     for case in grouped:
         if subset_of.setdefault(case.group, case.subset) != case.subset:

@@ -32,7 +32,7 @@ from nnunet_shapekd.files.parallel import map_in_processes
 CHANNELS = ("auto", "grey", "rgb")
 EMPTY = ("refuse", "keep", "leave-out")
 #: what a user's own folders say, where the options say nothing
-PLAIN = Preset(channels="auto")
+PLAIN = Preset(channels="auto", threshold=None)
 # Starting a worker costs about as much as reading this many pictures of a megapixel.
 _CASES_PER_WORKER = 30
 
@@ -190,7 +190,7 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     cases, problems = without(cases, problems, options.exclude)
     find_group = by_regex(options.group, "--group") if options.group else preset.group
     find_stratum = by_regex(options.stratum, "--stratum") if options.stratum else None
-    cases, wrong = with_groups(cases, find_group, find_stratum)
+    cases, wrong = with_groups(cases, find_group, find_stratum, preset.part)
     problems += wrong
 
     check = partial(check_case, reading=reading)
