@@ -408,9 +408,9 @@ def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristi
 
 def test_a_second_run_is_refused_and_the_first_dataset_untouched(pristine: Path, raw: Path) -> None:
     before = contents(convert(pristine))
-    with pytest.raises(ConversionError, match="Dataset027_ACDC exists already .* delete it or choose another"):
+    with pytest.raises(ConversionError, match="Dataset027_ACDC .*-d"):
         convert(pristine)
-    with pytest.raises(ConversionError, match="Dataset027_ACDC exists already"):
+    with pytest.raises(ConversionError, match="Dataset027_ACDC .*-d"):
         convert(pristine, name="Other")
     assert contents(raw / "Dataset027_ACDC") == before and len(list(raw.iterdir())) == 1
     assert convert(pristine, dataset_id=28).name == "Dataset028_ACDC"

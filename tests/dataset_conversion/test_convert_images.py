@@ -517,7 +517,7 @@ def test_sixteen_bit_colours_are_not_silently_made_eight(tmp_path: Path) -> None
     path = tmp_path / "deep.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     assert Image.open(path).mode == "RGB"  # Pillow does not tell
-    with pytest.raises(ValueError, match="more than 8 bits"):
+    with pytest.raises(ValueError, match="deep.png: .*8 bits"):
         pictures.read_image(path)
 
 
@@ -622,7 +622,7 @@ def test_a_run_that_fails_while_writing_leaves_nothing(
         )
     assert not raw.exists()
     convert(folders)
-    with pytest.raises(ConversionError, match="exists already"):
+    with pytest.raises(ConversionError, match="Dataset007_Test .*-d"):
         convert(folders)
 
 

@@ -62,7 +62,7 @@ def test_mmwhs_fits_acdc_by_a_label_map(tmp_path: Path, raw: Path) -> None:
 def test_mmwhs_refuses_a_value_it_does_not_know_with_the_map_to_type(tmp_path: Path, raw: Path) -> None:
     root = make_mmwhs(tmp_path / "mmwhs")
     write_volume(root / "ct_train/ct_train_1002_label.nii.gz", np.full((3, 8, 6), 421, np.int16))
-    with pytest.raises(ConversionError, match="unknown label value 421;.*--labels 205:1,.*,850:7,421:0"):
+    with pytest.raises(ConversionError, match="1002_label.nii.gz: .*421;.*--labels 205:1,.*,850:7,421:0"):
         convert(root, "ct")
     folder = convert(root, "ct", labels="205:1,420:2,421:2,500:3,550:4,600:5,820:6,850:7")
     assert voxels(folder / "labelsTr/ct_train_1002.nii.gz").min() == 2

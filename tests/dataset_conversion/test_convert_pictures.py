@@ -128,7 +128,7 @@ def in_alpha(mode: str) -> Image.Image:
 def test_a_mask_in_the_alpha_channel_is_refused(mode: str, threshold: int | None, tmp_path: Path) -> None:
     labels = parse_labels(["polyp:#FFFFFF" if mode == "P" and threshold is None else "polyp:255"])
     in_alpha(mode).save(tmp_path / "mask.png")
-    with pytest.raises(ValueError, match=r"mask\.png: its information is in the alpha channel; save .* grey PNG"):
+    with pytest.raises(ValueError, match=r"mask\.png: .*alpha"):
         pictures.read_mask(tmp_path / "mask.png", labels, threshold=threshold)
 
 

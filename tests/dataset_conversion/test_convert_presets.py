@@ -99,7 +99,7 @@ def test_clinicdb_has_29_sequences_whose_borders_hold_endoscenes_patient_split()
     sizes = Counter(presets.clinicdb_sequence(str(frame)) for frame in range(1, 613))
     assert len(sizes) == 29 and sum(sizes.values()) == 612 and min(sizes.values()) == 6
     assert {last for last, _ in presets.ENDOSCENE_PARTS["CVC-612"]} <= set(presets.CLINICDB_ENDS)
-    with pytest.raises(ValueError, match="613: expected a frame number of CVC-ClinicDB, 1 to 612"):
+    with pytest.raises(ValueError, match="613: .*CVC-ClinicDB, 1 to 612"):
         presets.clinicdb_sequence("613")
 
 
@@ -107,7 +107,7 @@ def test_a_frame_that_clinicdb_does_not_have_is_a_problem(tmp_path: Path, raw: P
     for frame in (1, 700):
         photo(tmp_path / f"Original/{frame}.tif")
         mask(tmp_path / f"Ground Truth/{frame}.tif")
-    with pytest.raises(ConversionError, match="700.tif: 700: expected a frame number"):
+    with pytest.raises(ConversionError, match="700.tif: 700: "):
         convert(tmp_path, "cvc-clinicdb")
 
 
@@ -141,14 +141,14 @@ def test_a_frame_that_endoscene_does_not_have_is_a_problem(tmp_path: Path, raw: 
     for frame in (1, 77, 301):
         photo(tmp_path / f"CVC-300/bbdd/{frame}.bmp")
         mask(tmp_path / f"CVC-300/gtpolyp/{frame}.bmp")
-    with pytest.raises(ConversionError, match="301.bmp: CVC-300/301: expected a frame number of CVC-300"):
+    with pytest.raises(ConversionError, match="301.bmp: CVC-300/301: .*CVC-300"):
         convert(tmp_path, "endoscene")
 
 
 def test_endoscenes_parts_have_the_published_sizes() -> None:
     cases = [f"CVC-300/{frame}" for frame in range(1, 301)] + [f"CVC-612/{frame}" for frame in range(1, 613)]
     assert Counter(map(presets.endoscene_part, cases)) == {"train": 547, "val": 183, "test": 182}
-    with pytest.raises(ValueError, match="expected a frame number of CVC-300, 1 to 300"):
+    with pytest.raises(ValueError, match="CVC-300, 1 to 300"):
         presets.endoscene_part("CVC-300/301")
 
 

@@ -1,5 +1,6 @@
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -46,14 +47,14 @@ def test_an_earlier_result_is_replaced_wholly(tmp_path):
 def test_a_folder_with_other_things_is_left_as_it_is(tmp_path, kind):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years")
-    with pytest.raises(ValueError, match="exists already and is left as it is"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "out"))):
         fill(tmp_path / "out", "result", kind)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_the_way_is_an_error(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="no folder"):
         fill(tmp_path / "out", "result", "evaluation")
 
 
@@ -67,14 +68,14 @@ def test_what_was_put_into_an_earlier_result_is_not_lost(tmp_path):
     fill(tmp_path / "out", "earlier", "evaluation")
     (tmp_path / "out" / "notes").mkdir()
     (tmp_path / "out" / "notes" / "thesis.tex").write_text("years")
-    with pytest.raises(ValueError, match="also holds notes/thesis.tex: move that away"):
+    with pytest.raises(ValueError, match="notes/thesis.tex"):
         fill(tmp_path / "out", "later", "evaluation")
     assert (tmp_path / "out" / "result.txt").read_text() == "earlier"
 
 
 def test_a_result_of_another_kind_is_not_replaced(tmp_path):
     fill(tmp_path / "out", "earlier", "comparison")
-    with pytest.raises(ValueError, match="is no earlier evaluation"):
+    with pytest.raises(ValueError, match="out.*evaluation"):
         fill(tmp_path / "out", "later", "evaluation")
 
 
@@ -82,7 +83,7 @@ def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
     fill(tmp_path / "out", "earlier", "evaluation")
     monkeypatch.chdir(tmp_path / "out")
     for target in (".", "..", tmp_path / "out"):
-        with pytest.raises(ValueError, match="is the current folder, or around it"):
+        with pytest.raises(ValueError, match="current folder"):
             check_free(target, "evaluation")
 
 
