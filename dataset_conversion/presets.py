@@ -47,13 +47,13 @@ class Preset:
         aliases: What mask files call a class, in lower case -> class.
     """
 
-    title: str
-    citation: str
-    layouts: tuple[tuple[Layout, ...], ...]
-    expected: str
-    labels: tuple[str, ...]
-    note: str
-    threshold: int | None = None
+    title: str = ""
+    citation: str = ""
+    layouts: tuple[tuple[Layout, ...], ...] = ()
+    expected: str = ""
+    labels: tuple[str, ...] = ()
+    note: str = "The folds are by image: where patients or sequences have several, give --group REGEX."
+    threshold: int | None = 128
     background: str = "0"
     nested: bool = False
     channels: str = "rgb"
@@ -135,7 +135,6 @@ PRESETS = {
         layouts=((Layout(r"images/(?P<case>[^/]+)", r"masks/(?P<case>[^/]+)"),),),
         expected="images/NAME.jpg and masks/NAME.jpg",
         labels=("polyp:255",),
-        threshold=128,
         note=_NO_GROUPS.format("Kvasir-SEG", "images are of one patient"),
     ),
     "cvc-clinicdb": Preset(
@@ -147,7 +146,6 @@ PRESETS = {
         ),
         expected="Original/1.tif and 'Ground Truth/1.tif', also below TIF/ or PNG/",
         labels=("polyp:255",),
-        threshold=128,
         group=clinicdb_sequence,
         note="The folds are by the 29 sequences, found by frame number: the frames must have their original numbers.",
     ),
@@ -160,7 +158,6 @@ PRESETS = {
         ),
         expected="ETIS-LaribPolypDB/1.tif and 'Ground Truth/p1.tif', or images/1.png and masks/1.png",
         labels=("polyp:255",),
-        threshold=128,
         note=_NO_GROUPS.format("ETIS-Larib", "of its 34 sequences a frame is of")
         + " It is meant to test on: do not believe a cross-validation on it.",
     ),
@@ -172,7 +169,6 @@ PRESETS = {
         ),
         expected="CVC-300/bbdd/1.bmp, CVC-300/gtpolyp/1.bmp, CVC-612/bbdd/1.bmp and CVC-612/gtpolyp/1.tif",
         labels=("polyp:255",),
-        threshold=128,
         part=endoscene_part,
         note="The one fold and the test cases are EndoScene's own split by patient. CVC-612 is CVC-ClinicDB: do not "
         "test on one what was trained on the other.",
@@ -190,7 +186,6 @@ PRESETS = {
         ),
         expected="benign/benign (1).png, benign/benign (1)_mask.png, malignant/..., normal/...",
         labels=("tumour:255",),
-        threshold=128,
         channels="grey",
         empty="leave-out",
         alike=0.97,  # the set is known to hold images twice, cut differently
@@ -214,6 +209,7 @@ PRESETS = {
         "REFUGE-Validation400/V0001.jpg and REFUGE-Validation400-GT/Disc_Cup_Masks/V0001.bmp; Test400/T0001.jpg and "
         "REFUGE-Test-GT/Disc_Cup_Masks/G/T0001.bmp",
         labels=("disc:128,0", "cup:0"),
+        threshold=None,
         background="255",
         note=_NO_GROUPS.format("REFUGE", "images are of one patient")
         + " Validation (V...) and test images (T...), of another camera than the training's, go to imagesTs.",
@@ -259,7 +255,6 @@ PRESETS = {
         "Stereo Images/N-1-L.jpg' and Healthy/Average_masks/N-1-L-Disc-Avg.png",
         labels=("disc:255", "cup:255"),
         nested=True,
-        threshold=128,
         group=rim_one_number,
         note="RIM-ONE does not say which images are of one patient: of r3, images of one number (N-1-L and N-1-R) are "
         "in one fold, of DL each image counts alone. Give --group REGEX if you know more.",

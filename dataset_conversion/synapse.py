@@ -11,16 +11,14 @@ is chosen on them; the five folds divide the other eighteen.
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nnunet_shapekd.dataset_conversion import common, label_maps, volumes
-from nnunet_shapekd.dataset_conversion.common import Case, ConversionError
-from nnunet_shapekd.dataset_conversion.volumes import Found
+from nnunet_shapekd.dataset_conversion import label_maps, volumes
+from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_below, nifti_files
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
+from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
 
 LAYOUT = "RawData/Training/img/img0001.nii.gz and RawData/Training/label/label0001.nii.gz"
 #: in the order of their values in the download, 1 to 13
@@ -35,7 +33,20 @@ TRANSUNET_ORGANS = (
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 SPLITS = ("transunet", "folds")
-_NIFTI = re.compile(r"(img|label)(\d{4})(?i:\.nii(?:\.gz)?)")
+_NIFTI = {kind: re.compile(kind + r"(\d{4})(?i:\.nii(?:\.gz)?)") for kind in ("img", "label")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynapseOptions(VolumeOptions):
+    """Options of Synapse."""
+
+    organs: int = option(
+        "--organs", type=int, choices=(8, 13), default=8, help="TransUNet's eight in its order, or all (default: 8)"
+    )
+    split: str = option(
+        "--split", choices=SPLITS, default=SPLITS[0],
+        help="transunet: its 12 test cases are the test set; folds: all cases are training cases (default: transunet)",
+    )  # fmt: skip
 
 
 def label_map(n_organs: int) -> dict[int, int]:
@@ -53,110 +64,54 @@ def find_cases(root: Path, split: str | None) -> Found:
         raise ConversionError(f"--split: expected {' or '.join(SPLITS)}, got {split}")
     bases = [base for base in (root / "RawData/Training", root / "Training", root) if (base / "img").is_dir()]
     if not bases:
-        there = ", ".join(sorted(path.name for path in root.iterdir())[:10]) if root.is_dir() else "no such folder"
-        raise ConversionError(f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT; found: {there}")
+        raise ConversionError(
+            f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT; found: {names_in(root)}"
+        )
     found = Found(root)
-    files, unknown = {"img": [], "label": []}, []
-    for kind in files:
-        for path in volumes.nifti_files(bases[0] / kind, LAYOUT):
-            match = _NIFTI.fullmatch(path.name)
-            if match and match[1] == kind:
-                files[kind].append((int(match[2]), path))
-            else:
-                unknown.append(path)
-    if unknown:
-        found.problems.append(f"{root}: expected names like {LAYOUT}; move away {volumes.few(unknown, root)}")
+    images, labels = (
+        [
+            (int(match[1]), path)
+            for match, path in found.sort(nifti_files(bases[0] / kind, LAYOUT), _NIFTI[kind], LAYOUT)
+        ]
+        for kind in ("img", "label")
+    )
     test = TRANSUNET_TEST if split == "transunet" else ()
-    for number, (image, label) in volumes.pair(found, files["img"], files["label"]).items():
-        found.cases[number] = Case(f"case{number:04d}", image, label, "Ts" if number in test else "Tr")
-    missing = [f"img{number:04d}" for number in test if number not in found.cases]
+    for number, (image, label) in found.pair(images, labels).items():
+        found.add(number, f"case{number:04d}", image, label, number in test)
+    missing = [f"img{number:04d}" for number in test if number not in found.patients]
     if missing:
         found.problems.append(
             f"{bases[0] / 'img'}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
             "download, or divide the cases with --split folds or your own lists"
         )
-    absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.cases, *test)]
+    absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.patients, *test)]
     if absent and split is not None:
         found.remarks.append(f"{len(absent)} of the {len(LABELLED)} labelled cases are not there: {', '.join(absent)}.")
-    testing = volumes.nifti_below(bases[0].parent / "Testing")
-    n_testing = sum(path.name.lower().startswith("img") for path in testing)
+    n_testing = sum(path.name.lower().startswith("img") for path in nifti_below(bases[0].parent / "Testing"))
     if n_testing:
         found.remarks.append(f"The {n_testing} images of Testing have no labels and were left out.")
     return found
 
 
-def convert_synapse(
-    root: str | Path,
-    dataset_id: int = 34,
-    name: str | None = None,
-    *,
-    organs: int = 8,
-    split: str = "transunet",
-    train: str | Path | None = None,
-    val: str | Path | None = None,
-    test: str | Path | None = None,
-    **target: Any,
-) -> Path:
+def convert_synapse(root: str | Path, options: SynapseOptions = SynapseOptions()) -> Path:
     """Converts Synapse's abdominal CT, after checking every case; writes a whole dataset or nothing.
 
-    Args:
-        root: The folder with RawData.
-        dataset_id: nnU-Net's dataset id.
-        name: What follows the id, Synapse by default.
-        organs: 8, those of TransUNet in its order, or 13.
-        split: "transunet": its 12 test cases are the test set; "folds": all labelled cases are training cases.
-        train: JSON list of case numbers; with `val`, replaces the folds by this one, and `split` by `test`.
-        val: See `train`.
-        test: See `train`.
-        **target: `seed`, `processes`, `raw_folder`, `preprocessed_folder` of :func:`~.common.check_target`.
-
-    Returns:
-        The new dataset's folder.
-
-    Raises:
-        ConversionError: listing all problems found; nothing was written.
+    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
     """
-    values = label_map(organs)
-    name = name or "Synapse"
-    checked = common.check_target(dataset_id, name, **target)
-    found = find_cases(Path(root), split if train is None else None)
+    values = label_map(options.organs)
+    target = check_target(options, "Synapse", 34)
+    found = find_cases(Path(root), options.split if options.train is None else None)
     description = {
         "channel_names": {"0": "CT"},
         "labels": label_maps.name_labels(values, dict(enumerate(ORGANS, 1))),
-        "name": name,
-        "description": f"Multi-atlas labelling beyond the cranial vault, abdominal CT, {organs} organs",
+        "name": target.name,
+        "description": f"Multi-atlas labelling beyond the cranial vault, abdominal CT, {options.organs} organs",
         "reference": "https://www.synapse.org/Synapse:syn3193805",
         "citation": "Landman et al., MICCAI multi-atlas labeling beyond the cranial vault challenge, 2015",
         "licence": "see the terms of the Synapse download",
     }
-    return volumes.convert_volumes(found, checked, values, description, {"train": train, "val": val, "test": test})
+    return volumes.convert_volumes(found, target, options, values, description, "")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `shapekd convert synapse`."""
-    parser.add_argument("root", metavar="ROOT", help=f"the extracted download: {LAYOUT}")
-    parser.add_argument(
-        "--organs", type=int, choices=(8, 13), default=8, help="TransUNet's eight in its order, or all (default: 8)"
-    )
-    parser.add_argument(
-        "--split", choices=SPLITS, default=SPLITS[0],
-        help="transunet: its 12 test cases are the test set; folds: all cases are training cases (default: transunet)",
-    )  # fmt: skip
-    volumes.add_volume_arguments(parser, "Synapse", 34, "case numbers (1 to 40)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Converts as the parsed arguments say; returns the exit status."""
-    own = {"organs": args.organs, "split": args.split}
-    return common.run_conversion(lambda: convert_synapse(args.root, **own, **volumes.shared(args)))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m nnunet_shapekd.dataset_conversion.synapse`."""
-    parser = argparse.ArgumentParser(prog="python -m nnunet_shapekd.dataset_conversion.synapse", description=__doc__)
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+_COMMAND = Command(convert_synapse, SynapseOptions, f"the extracted download: {LAYOUT}", dataset_id=34, name="Synapse")
+add_arguments, run = _COMMAND.add_arguments, _COMMAND.run

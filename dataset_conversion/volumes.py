@@ -1,112 +1,128 @@
-"""From checked 3D volumes with a number each to a dataset of nnU-Net's: what MSCMRseg, MM-WHS and Synapse share."""
+"""From checked 3D volumes of numbered patients to a dataset of nnU-Net's: what most sets share."""
 
 from __future__ import annotations
 
-import argparse
-import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.dataset_conversion import common
-from nnunet_shapekd.dataset_conversion.common import Case, ConversionError, Target, read_lists
-from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
+from nnunet_shapekd.dataset_conversion.downloads import few
+from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
+from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
 
-COLUMNS = ["case", "patient", "subset", "source"]
-_ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+_LIST = "JSON list of patients' numbers {}; those in no list are left out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeOptions(Options):
+    """Options of sets whose patients have numbers."""
+
+    train: str | Path | None = option(
+        "--train", metavar="JSON", help=_LIST.format("to train on, with --val instead of five folds")
+    )
+    val: str | Path | None = option("--val", metavar="JSON", help=_LIST.format("to validate on"))
+    test: str | Path | None = option("--test", metavar="JSON", help=_LIST.format("for imagesTs and labelsTs"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(VolumeOptions):
+    """Options of sets whose labels may be brought to other values."""
+
+    labels: str | None = option(
+        "--labels", metavar="MAP", help="label values as SOURCE:TARGET,..., the target 0 drops one"
+    )
+    names: str | None = option(
+        "--names", metavar="A,B,...", help="names of the classes 1, 2, ... (default: the set's own)"
+    )
+
+    def label_map(self, own: Mapping[int, int]) -> Mapping[int, int]:
+        """The one asked for, else the set's own."""
+        return own if self.labels is None else label_maps.parse_label_map(self.labels)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A numbered patient of a download.
+
+    Attributes:
+        name: with the number in it.
+        subset: "Tr" or "Ts", as of all cases.
+        cases: that go into the dataset.
+        rows: of patients.csv, in which "subset" is filled in.
+        problems: what is wrong with the files.
+        stratum: what the folds are balanced by.
+    """
+
+    name: str
+    subset: str
+    cases: list[Case]
+    rows: list[dict[str, str]]
+    problems: tuple[str, ...] = ()
+    stratum: str = ""
+
+    def in_subset(self, subset: str) -> Patient:
+        """The same patient for another use."""
+        return replace(self, subset=subset, cases=[replace(case, subset=subset) for case in self.cases])
 
 
 @dataclass
 class Found:
-    """What a download holds: patients' numbers and their case, what is wrong, and what was left out."""
+    """What a download holds: patients by number, what is wrong, and what was left out."""
 
     root: Path
-    cases: dict[int, Case] = field(default_factory=dict)
+    patients: dict[int, Patient] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def sort(self, files: Iterable[Path], pattern: re.Pattern[str], layout: str) -> list[tuple[re.Match[str], Path]]:
+        """The files whose names match wholly; others become a problem."""
+        matches = [(pattern.fullmatch(path.name), path) for path in files]
+        if unknown := [path for match, path in matches if not match]:
+            self.problems.append(f"{self.root}: expected names like {layout}; move away {few(unknown, self.root)}")
+        return [(match, path) for match, path in matches if match]
 
-def nifti_files(root: Path, layout: str) -> list[Path]:
-    """All NIfTI files below a folder, as :func:`nifti_below`.
+    def pair(
+        self, images: Iterable[tuple[int, Path]], labels: Iterable[tuple[int, Path]]
+    ) -> dict[int, tuple[Path, Path | None]]:
+        """Image and label by number; two files of one number, and labels without an image, become problems."""
+        by_number: list[dict[int, Path]] = [{}, {}]
+        for kind, files in zip(by_number, (images, labels), strict=True):
+            for number, path in files:
+                if kind.setdefault(number, path) != path:
+                    self.problems.append(f"{path}: the same case as {kind[number]}; remove one of the two")
+        with_image, with_label = by_number
+        for number in sorted(with_label.keys() - with_image.keys()):
+            self.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
+        return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
 
-    Raises:
-        ConversionError: if there are none; `layout` says what was expected. Or if one's ending is of mixed case.
-    """
-    if not root.is_dir():
-        raise ConversionError(f"{root}: no such folder; ROOT is the extracted download: {layout}")
-    files = nifti_below(root)
-    problems = ending_problems(files)
-    if problems:
-        raise ConversionError(problems)
-    if not files:
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-        raise ConversionError(f"{root}: no NIfTI files found. Expected {layout}. Found there: {found}")
-    return files
-
-
-def nifti_below(folder: Path) -> list[Path]:
-    """All NIfTI files below a folder, endings in either case, without what operating systems leave beside them."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if _ENDING.search(path.name) and not is_hidden(path, folder) and not path.is_dir()
-    ]
-
-
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether a name between the root and the path's own is one that operating systems give."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
-
-
-def ending_problems(paths: Iterable[Path]) -> list[str]:
-    """Endings that SimpleITK refuses to read (2.5): it knows .nii.gz and .NII.GZ, but none of mixed case."""
-    endings = {path: _ENDING.search(path.name)[0] for path in paths}
-    return [
-        f"{path}: cannot be read for its ending {ending}; rename it to end in {ending.lower()}"
-        for path, ending in endings.items()
-        if ending not in (ending.lower(), ending.upper())
-    ]
-
-
-def few(paths: Sequence[Path | str], root: Path | None = None) -> str:
-    """The first five, relative to a folder where one is given, and how many more."""
-    shown = [path.relative_to(root).as_posix() if root and isinstance(path, Path) else str(path) for path in paths[:5]]
-    return ", ".join(shown) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-
-
-def pair(
-    found: Found, images: Iterable[tuple[int, Path]], labels: Iterable[tuple[int, Path]]
-) -> dict[int, tuple[Path, Path | None]]:
-    """Image and label by number; two files of one number, and labels without an image, become problems."""
-    by_number: list[dict[int, Path]] = [{}, {}]
-    for kind, files in zip(by_number, (images, labels), strict=True):
-        for number, path in files:
-            if kind.setdefault(number, path) != path:
-                found.problems.append(f"{path}: the same case as {kind[number]}; remove one of the two")
-    with_image, with_label = by_number
-    for number in sorted(with_label.keys() - with_image.keys()):
-        found.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
-    return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
+    def add(self, number: int, name: str, image: Path, label: Path | None, is_test: bool) -> None:
+        """A patient of one case, of the same name."""
+        subset = "Ts" if is_test else "Tr"
+        row = {"case": name, "patient": name, "subset": "", "source": image.relative_to(self.root).as_posix()}
+        self.patients[number] = Patient(name, subset, [Case(name, image, label, subset)], [row])
 
 
 def convert_volumes(
     found: Found,
     target: Target,
+    options: VolumeOptions,
     label_map: Mapping[int, int],
     description: Mapping[str, Any],
-    lists: Mapping[str, str | Path | None],
-    plan_arguments: str = "",
+    plan_arguments: str = " -c 2d",
 ) -> Path:
     """Checks all cases and writes them; a whole dataset or nothing.
 
     Args:
-        found: the cases; `subset` says which are training cases where there are no lists.
-        target: of :func:`~.common.check_target`.
+        found: the patients; their cases say which are training cases where there are no lists.
+        target: of :func:`~.target.check_target`.
+        options: the lists, and whether the user could have mapped labels otherwise.
         label_map: source value -> target value.
-        description: dataset.json but for the number of training cases.
-        lists: "train", "val" and "test" -> JSON list of numbers, or None.
+        description: dataset.json but for the number of training cases and the ending.
         plan_arguments: for the command to type next.
 
     Returns:
@@ -115,89 +131,42 @@ def convert_volumes(
     Raises:
         ConversionError: listing all problems found; nothing was written.
     """
-    if (lists["train"] is None) != (lists["val"] is None) or (lists["test"] and not lists["train"]):
+    lists = {"train": options.train, "val": options.val, "test": options.test}
+    if (options.train is None) != (options.val is None) or (options.test and not options.train):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
-    numbers, problems = read_lists(dict(lists), found.cases)
-    problems = found.problems + problems
-    cases = found.cases
-    if lists["train"] is not None:
-        subset_of = {n: "Ts" if role == "test" else "Tr" for role, listed in numbers.items() for n in listed}
-        cases = {n: replace(case, subset=subset_of[n]) for n, case in cases.items() if n in subset_of}
-    chosen = list(cases.values())
-    problems += common.label_gaps(chosen)
-    splits: list[dict[str, list[str]]] = []
-    training = {case.name for case in chosen if case.subset == "Tr"}
-    try:
-        if lists["train"] is None:
-            folds = common.folds_by_patient(dict.fromkeys(training, ""), target.seed)
-        else:
-            folds = [sorted(cases[n].name for n in numbers.get("val", []))]
-        splits = [{"train": sorted(training - set(fold)), "val": fold} for fold in folds]
-    except ConversionError as error:
-        problems += error.problems
-    if target.other_splits is not None and not problems:
-        problems += common.splits_problems(splits, target.other_splits)
-    problems += common.check_cases(chosen, 0, target.processes, label_map)
+    numbers, problems = read_lists(lists, found.patients)
+    patients = found.patients
+    if options.train is not None:
+        subset_of = {n: "Ts" if role == "test" else "Tr" for role, given in numbers.items() for n in given}
+        patients = {n: patient.in_subset(subset_of[n]) for n, patient in patients.items() if n in subset_of}
+    cases = [case for patient in patients.values() for case in patient.cases]
+    problems = found.problems + problems + [text for patient in patients.values() for text in patient.problems]
+    problems += label_gaps(cases)
+    splits: Splits = []
+    with listed(problems):
+        val = None if options.train is None else [patients[number].name for number in numbers.get("val", [])]
+        splits = splits_by_patient(patients.values(), target.seed, val)
+    problems = problems or splits_problems(splits, target.other_splits)
+    advice = "correct the file"
+    if isinstance(options, LabelOptions):
+        advice += (
+            f", or say what it becomes, as in --labels {label_maps.show_label_map(label_map)},VALUE:0 (0 drops it)"
+        )
+    problems = problems + check_cases(cases, label_map, advice, target.processes)
     if problems:
         raise ConversionError(problems)
 
-    with new_folder(target.folder) as folder:
-        common.write_cases(folder, chosen, target.processes, label_map)
-        dataset_json = {**description, "numTraining": len(training), "file_ending": ".nii.gz"}
-        common.write_json(folder / "dataset.json", {**dataset_json, "converted_by": "nnunet_shapekd"})
-        common.write_json(folder / "splits_final.json", splits)
-        _write_patients(folder / "patients.csv", chosen, found.root)
-    if len(chosen) < len(found.cases):
-        found.remarks.append(f"{len(found.cases) - len(chosen)} cases are in no list and were left out.")
-    _print_summary(target, chosen, len(splits), found.remarks, plan_arguments)
-    return target.folder
-
-
-def _write_patients(path: Path, cases: Sequence[Case], root: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for case in cases:
-            subset = "train" if case.subset == "Tr" else "test"
-            writer.writerow([case.name, case.name, subset, case.image.relative_to(root).as_posix()])
-
-
-def _print_summary(
-    target: Target, cases: Sequence[Case], n_folds: int, remarks: Sequence[str], plan_arguments: str
-) -> None:
-    test = [case for case in cases if case.subset == "Ts"]
-    unlabelled = " (without labels)" if test and test[0].label is None else ""
-    folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
-    for remark in remarks:
-        print(remark)
-    print(
-        f"Wrote {target.folder}: {len(cases) - len(test)} training cases, {len(test)} test cases{unlabelled}, "
-        f"{n_folds} fold{'s' * (n_folds != 1)}.\n"
-        f"Next: nnUNetv2_plan_and_preprocess -d {target.dataset_id}{plan_arguments}\n"
-        f"Then train {folds}."
+    if n_left_out := len(found.patients) - len(patients):
+        found.remarks.append(f"{n_left_out} patients are in no list and were left out.")
+    whose = [patient.name for patient in patients.values() for _ in patient.cases]
+    dataset = Dataset(
+        target,
+        cases,
+        {**description, "numTraining": None, "file_ending": ".nii.gz"},
+        splits,
+        [{**row, "subset": SUBSETS[patient.subset]} for patient in patients.values() for row in patient.rows],
+        found.remarks,
+        whose if len(cases) > len(patients) else None,
+        plan_arguments=plan_arguments,
     )
-
-
-def add_volume_arguments(parser: argparse.ArgumentParser, name: str, dataset_id: int | str, numbers: str) -> None:
-    """The arguments that these conversions share."""
-    common.add_target_arguments(parser, name, dataset_id)
-    own = "JSON list of " + numbers + " {}; those in no list are left out"
-    parser.add_argument("--train", metavar="JSON", help=own.format("to train on, with --val instead of five folds"))
-    parser.add_argument("--val", metavar="JSON", help=own.format("to validate on"))
-    parser.add_argument("--test", metavar="JSON", help=own.format("for imagesTs and labelsTs"))
-
-
-def add_label_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """``--labels`` and ``--names``."""
-    parser.add_argument(
-        "--labels",
-        metavar="MAP",
-        help=f"label values as SOURCE:TARGET,..., the target 0 drops one (default: {default})",
-    )
-    parser.add_argument("--names", metavar="A,B,...", help="names of the classes 1, 2, ... (default: the set's own)")
-
-
-def shared(args: argparse.Namespace) -> dict[str, Any]:
-    """The parsed arguments that all of these conversions take by the same names."""
-    keys = ("dataset_id", "name", "seed", "processes", "train", "val", "test")
-    return {key: getattr(args, key) for key in keys}
+    return dataset.write(lambda folder: write_cases(folder, cases, label_map, target.processes))

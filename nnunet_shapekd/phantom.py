@@ -8,7 +8,6 @@ Every structure is a function phi, about the signed distance (mm) to its border,
 sign at the voxel's centre, the image its border blurred by the scanner.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,7 +317,7 @@ def write_phantom(
     """Write phantom patients as ACDC does: `training/patient001/` and on, `testing/patient101/` and on.
 
     Args:
-        out: folder to make; it appears only when it is complete.
+        out: folder to fill, made where it is missing; that of `shapekd phantom` appears only when it is complete.
         patients: training patients, 1..100 (ACDC numbers its test patients from 101).
         test_patients: test patients, 0..899.
         seed: the same seed gives the same patients, on every scanner, and the same files on the same one.
@@ -328,28 +327,23 @@ def write_phantom(
         The patients' folders, training first.
 
     Raises:
-        FileExistsError: `out` exists and is not an empty folder.
+        FileExistsError: a patient's folder is there already.
         ValueError: an argument is out of its range.
     """
-    if not 1 <= patients < FIRST_TEST_PATIENT:
-        raise ValueError(f"patients must be 1..{FIRST_TEST_PATIENT - 1}, got {patients}")
-    if not 0 <= test_patients <= 1000 - FIRST_TEST_PATIENT:
-        raise ValueError(f"test_patients must be 0..{1000 - FIRST_TEST_PATIENT}, got {test_patients}")
+    for name, value, least, most in (
+        ("patients", patients, 1, FIRST_TEST_PATIENT - 1),
+        ("test_patients", test_patients, 0, 1000 - FIRST_TEST_PATIENT),
+    ):
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be {least}..{most}, got {value}")
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}")
     if scanner not in SCANNERS:
         raise ValueError(f"scanner must be one of {', '.join(sorted(SCANNERS))}, got {scanner!r}")
-    out = Path(out).resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not an empty folder: delete it or name another folder for out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    relative = [Path("training", f"patient{1 + i:03d}") for i in range(patients)]
-    relative += [Path("testing", f"patient{FIRST_TEST_PATIENT + i:03d}") for i in range(test_patients)]
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        for folder in relative:
-            p = phantom_patient(int(folder.name.removeprefix("patient")), seed)
-            _write_patient(Path(scratch, out.name, folder), p, SCANNERS[scanner])
-        if out.exists():
-            out.rmdir()  # Windows does not rename onto an empty folder, POSIX does
-        Path(scratch, out.name).rename(out)
-    return [out / folder for folder in relative]
+    numbers = [("training", 1 + i) for i in range(patients)]
+    numbers += [("testing", FIRST_TEST_PATIENT + i) for i in range(test_patients)]
+    folders = []
+    for part, number in numbers:
+        folders.append(Path(out, part, f"patient{number:03d}"))
+        _write_patient(folders[-1], phantom_patient(number, seed), SCANNERS[scanner])
+    return folders

@@ -56,6 +56,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_shapekd import __version__
 from nnunet_shapekd.evaluation.tables import aligned
+from nnunet_shapekd.files.output import new_file
 from nnunet_shapekd.method.class_mean import class_mean_image
 from nnunet_shapekd.training.cost import LiveBytes, PairCost, pair_cost
 from nnunet_shapekd.training.student import ShapeKD
@@ -506,9 +507,8 @@ def surroundings() -> dict:
 
 def write(path: Path, report: dict) -> None:
     """Whole or not at all."""
-    partial_file = path.with_name(f".{path.name}.partial")
-    partial_file.write_text(json.dumps(report, indent=1) + "\n")
-    partial_file.replace(path)
+    with new_file(path) as unfinished:
+        unfinished.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -9,9 +9,9 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import SimpleITK as sitk
 import torch
 
+from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.method.class_mean import class_mean_image
 
 CLASSES = {"1": "RV", "2": "MLV", "3": "LVC"}
@@ -34,8 +34,8 @@ def draw_picture(demo: Path) -> Path:
     dataset = SCANNERS["scanner b (unseen)"]
     raw = demo / "raw" / dataset
     label_file = sorted((raw / "labelsTs").glob("*.nii.gz"))[0]
-    reference = _read(label_file)
-    image = _read(raw / "imagesTs" / label_file.name.replace(".nii.gz", "_0000.nii.gz")).astype(np.float32)
+    reference = read_image(label_file).values
+    image = read_image(raw / "imagesTs" / label_file.name.replace(".nii.gz", "_0000.nii.gz")).values.astype(np.float32)
     # of the slices that show most structures, the one that shows most of them
     z = max(range(len(reference)), key=lambda i: (np.unique(reference[i]).size, np.count_nonzero(reference[i])))
     image, reference = image[z], reference[z]
@@ -44,7 +44,7 @@ def draw_picture(demo: Path) -> Path:
     )
     panels = {"image": (image, None), "class-mean image": (mean[0, 0].numpy(), None), "reference": (image, reference)}
     for network, trainer in NETWORKS.items():
-        panels[network] = image, _read(demo / "predictions" / trainer / dataset / label_file.name)[z]
+        panels[network] = image, read_image(demo / "predictions" / trainer / dataset / label_file.name).values[z]
 
     ys, xs = np.nonzero(reference)
     crop = tuple(slice(max(0, v.min() - 20), v.max() + 20) for v in (ys, xs))
@@ -62,10 +62,6 @@ def draw_picture(demo: Path) -> Path:
     path = demo / "demo.png"
     fig.savefig(path, dpi=110)
     return path
-
-
-def _read(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
 if __name__ == "__main__":

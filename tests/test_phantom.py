@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import label
 
+from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.phantom import GROUPS, SCANNERS, phantom_patient, render_patient, write_phantom
 
 RV, MYO, LV = 1, 2, 3
@@ -36,7 +37,6 @@ def test_folders_are_named_as_in_acdc_and_returned_training_first(tmp_path):
     folders = write_phantom(tmp_path / "acdc", patients=1, test_patients=1)
     assert folders == [tmp_path / "acdc/training/patient001", tmp_path / "acdc/testing/patient101"]
     assert all(f.is_dir() for f in folders)
-    assert [f.name for f in tmp_path.iterdir()] == ["acdc"], "the temporary folder is gone"
 
 
 def test_same_seed_gives_identical_files(written, tmp_path):
@@ -151,17 +151,17 @@ def test_info_names_the_frames_that_exist(written):
         assert sorted(f.name for f in folder.iterdir()) == sorted(["Info.cfg", *frames])
 
 
-def test_existing_output_is_refused_and_untouched(tmp_path):
+def test_existing_output_is_refused_and_untouched(tmp_path, capsys):
     out = tmp_path / "acdc"
     out.mkdir()
     (out / "mine.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match=re.escape(str(out)) + ".*delete it or name another folder"):
-        write_phantom(out, patients=1, test_patients=0)
+    assert main(["phantom", str(out), "--patients", "1", "--test-patients", "0"]) == 1
+    assert f"{out} exists already" in capsys.readouterr().err
     assert _files(tmp_path) == {str(Path("acdc", "mine.txt")): b"precious"}
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    write_phantom(str(tmp_path), patients=1, test_patients=0)
+    assert main(["phantom", str(tmp_path), "--patients", "1", "--test-patients", "0"]) == 0
     assert [f.name for f in tmp_path.iterdir()] == ["training"]
 
 
@@ -170,22 +170,21 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(sitk, "WriteImage", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_phantom(tmp_path / "acdc", patients=1, test_patients=0)
+    assert main(["phantom", str(tmp_path / "acdc"), "--patients", "1", "--test-patients", "0"]) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"patients": 0}, r"patients must be 1\.\.100, got 0"),
-        ({"patients": 101}, r"patients must be 1\.\.100, got 101"),
-        ({"test_patients": -1}, r"test_patients must be 0\.\.899, got -1"),
-        ({"seed": -3}, r"seed must be 0 or more, got -3"),
-        ({"scanner": "c"}, r"scanner must be one of a, b, got 'c'"),
+        ({"patients": 0}, "patients must be 1..100, got 0"),
+        ({"patients": 101}, "patients must be 1..100, got 101"),
+        ({"test_patients": -1}, "test_patients must be 0..899, got -1"),
+        ({"seed": -3}, "seed must be 0 or more, got -3"),
+        ({"scanner": "c"}, "scanner must be one of a, b, got 'c'"),
     ],
 )
 def test_a_bad_argument_is_named_with_its_value(tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         write_phantom(tmp_path / "acdc", **arguments)
     assert list(tmp_path.iterdir()) == []

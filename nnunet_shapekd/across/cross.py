@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.record import MEAN, METRICS, Evaluation
 from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, write_csv, write_evaluation
-from nnunet_shapekd.files.output import check_free, new_folder
+from nnunet_shapekd.files.output import check_free, new_file, new_folder
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
 
@@ -84,9 +84,10 @@ def cross(
         "rows": rows,
         "version": __version__,
     }
-    _replace(out / "cross.csv", lambda path: write_csv(path, COLUMNS, ([row[key] for key in COLUMNS] for row in rows)))
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    _replace(out / "cross.json", lambda path: path.write_text(text, encoding="utf-8"))
+    with new_file(out / "cross.csv") as path:
+        write_csv(path, COLUMNS, ([row[key] for key in COLUMNS] for row in rows))
+    with new_file(out / "cross.json") as path:
+        path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
 
 
@@ -134,10 +135,3 @@ def _described(task: Task, references: Path, verdicts: Sequence[Mapping[str, str
         "remarks": task.remarks,
         "verdicts": list(verdicts),
     }
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    os.replace(temporary, path)

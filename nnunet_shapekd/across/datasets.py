@@ -11,12 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import SimpleITK as sitk
-
 from nnunet_shapekd.across.matching import Matching
 from nnunet_shapekd.evaluation.cases import read_dataset_json
-from nnunet_shapekd.files.label_maps import read_label_map
+from nnunet_shapekd.files.images import write_image
+from nnunet_shapekd.files.label_maps import read_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
 
 #: label maps worth a worker process
@@ -131,24 +129,9 @@ def _map(path: Path, values: Mapping[int, int], ending: str, out: Path | None, n
         label_map = read_label_map(path)
     except ValueError as error:
         return str(error)
-    # by minimum and maximum first: np.unique sorts, which takes long
-    array, highest = label_map.values, max(values)
-    known = np.zeros(highest + 1, dtype=bool)
-    known[list(values)] = True
-    if array.min() < 0 or array.max() > highest or not known[array].all():
-        unknown = sorted(set(np.unique(array).tolist()) - values.keys())
-        shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-        return (
-            f"{path}: unknown label value{'s' * (len(unknown) > 1)} {shown}; its dataset.json names "
-            f"{', '.join(map(str, sorted(values)))}; correct the file, or name the value there"
-        )
-    if out is None:
-        return None
-    table = np.zeros(highest + 1, dtype=np.uint8 if max(values.values()) < 256 else np.uint16)
-    table[list(values)] = list(values.values())
-    image = sitk.GetImageFromArray(table[array])
-    image.SetSpacing(label_map.spacing[::-1])
-    image.SetOrigin(label_map.origin)
-    image.SetDirection(label_map.direction)
-    sitk.WriteImage(image, str(out / f"{path.name.removesuffix(ending)}{new_ending}"), useCompression=True)
-    return None
+    advice = "correct the file, or name the value in its dataset.json"
+    problems = unknown_labels(path, values_in(label_map.values), values, advice)
+    if out is not None and not problems:
+        target = out / f"{path.name.removesuffix(ending)}{new_ending}"
+        write_image(relabel(label_map.values, values), label_map, target)
+    return problems[0] if problems else None

@@ -8,9 +8,7 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from tqdm import tqdm
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import Predicting
 from nnunet_shapekd.evaluation.cases import some
+from nnunet_shapekd.files.output import new_file, scratch_folder
 
 if TYPE_CHECKING:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -85,8 +84,6 @@ def predict_cases(
     processes = (3 if device.type == "cuda" else 0) if processes is None else processes
     folds = folds or dict.fromkeys(images, model.folds)
     out.mkdir(parents=True, exist_ok=True)
-    for leftover in out.glob(".partial-*"):  # a killed run's
-        shutil.rmtree(leftover, ignore_errors=True)
     before = _read_record(out / RECORD)
     _write(out / RECORD, before)
     aside = {}
@@ -122,13 +119,13 @@ def predict_cases(
         for chosen, cases in sorted(todo.items()):
             predictor = _predictor(model, chosen, device, options.tta)
             for some_cases in (cases[start : start + at_once] for start in range(0, len(cases), at_once)):
-                with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as building:
-                    _run(predictor, {case: images[case] for case in some_cases}, Path(building), processes)
-                    absent = [case for case in some_cases if not _file(model, Path(building), case).is_file()]
+                with scratch_folder(out / ".partial") as building:
+                    _run(predictor, {case: images[case] for case in some_cases}, building, processes)
+                    absent = [case for case in some_cases if not _file(model, building, case).is_file()]
                     if absent:
                         raise ValueError(f"nnU-Net made no prediction of {some(absent)}, without saying why.")
                     for case in some_cases:
-                        os.replace(_file(model, Path(building), case), _file(model, out, case))
+                        os.replace(_file(model, building, case), _file(model, out, case))
                 kept |= {case: wanted[case] for case in some_cases}
                 _write(out / RECORD, aside | kept)
                 bar.update(len(some_cases))
@@ -148,9 +145,8 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with new_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def find_device(device: str) -> Any:

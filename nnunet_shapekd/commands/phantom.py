@@ -16,8 +16,10 @@ def run(args: argparse.Namespace) -> int:
     """Write a seeded synthetic short-axis cine heart in ACDC's folder layout: no patient's data, for trying things out.
     The same seed gives the same patients on either scanner.
     """
+    from nnunet_shapekd.files.output import new_folder
     from nnunet_shapekd.phantom import write_phantom
 
-    folders = write_phantom(args.out, args.patients, args.test_patients, args.seed, args.scanner)
+    with new_folder(args.out) as folder:
+        folders = write_phantom(folder, args.patients, args.test_patients, args.seed, args.scanner)
     print(f"Wrote {len(folders)} patients to {args.out}. Next: shapekd convert acdc {args.out}")
     return 0

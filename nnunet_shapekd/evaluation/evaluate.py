@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_shapekd.evaluation.cases import (
     Case,
     Labels,
@@ -25,7 +23,7 @@ from nnunet_shapekd.evaluation.cases import (
 from nnunet_shapekd.evaluation.judge import judge
 from nnunet_shapekd.evaluation.names import default_names
 from nnunet_shapekd.evaluation.record import Evaluation
-from nnunet_shapekd.files.label_maps import differences, read_label_map
+from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import default_processes, map_in_processes
 
 # What starting a worker costs, about.
@@ -44,16 +42,8 @@ def _judge_case(
             problems.append(str(error))
             continue
         maps.append(label_map)
-        # minimum and maximum first: np.unique sorts, which takes longer than all else here
-        values = label_map.values
-        if values.min() < 0 or values.max() >= len(table := _known_values(labels)) or not table[values].all():
-            unknown = sorted(set(np.unique(values).tolist()) - labels.values)
-            shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-            problems.append(
-                f"{path}: unknown label value{'s' * (len(unknown) > 1)} {shown}; "
-                f"known are {', '.join(map(str, sorted(labels.values)))}; correct the file or name them (-djfile, -l), "
-                "with --leave-out if they are not to be judged"
-            )
+        advice = "correct the file or name them (-djfile, -l), with --leave-out if they are not to be judged"
+        problems += unknown_labels(path, values_in(label_map.values), labels.values, advice)
     if len(maps) == 2:
         problems += [f"{case.prediction}: {difference}" for difference in differences(*maps)]
     if problems or check_only:
@@ -61,12 +51,6 @@ def _judge_case(
     rows = judge(maps[0], maps[1], labels, tolerance, cardiac)
     whose = {"case": case.name, "patient": case.patient, "phase": case.phase}
     return [{**whose, **row} for row in rows], [], (maps[0].unit, maps[0].values.ndim)
-
-
-def _known_values(labels: Labels) -> np.ndarray:
-    table = np.zeros(max(labels.values) + 1, dtype=bool)
-    table[list(labels.values)] = True
-    return table
 
 
 def evaluate_folders(

@@ -15,7 +15,8 @@ import torch
 
 from nnunet_shapekd.figure.networks import Networks
 from nnunet_shapekd.figure.options import FigureOptions
-from nnunet_shapekd.files.nifti import read_nifti
+from nnunet_shapekd.files.images import read_image
+from nnunet_shapekd.files.label_maps import unknown_labels, values_in
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,9 @@ def _preprocessed(case: str, dataset: str, models: Networks) -> tuple[np.ndarray
     except (RuntimeError, AssertionError, LookupError) as error:  # unreadable, different shapes, too many channels
         raise ValueError(f"{case} cannot be preprocessed: {error}") from error
     manager = plans_manager.get_label_manager(models.dataset_json)
-    known = {-1, *map(int, manager.all_labels)} | ({manager.ignore_label} if manager.has_ignore_label else set())
-    if unknown := {int(value) for value in np.unique(labels)} - known:
-        raise ValueError(
-            f"{segmentation} holds the label(s) {', '.join(map(str, sorted(unknown)))}, which the networks' dataset "
-            "does not have."
-        )
+    known = {*map(int, manager.all_labels)} | ({manager.ignore_label} if manager.has_ignore_label else set())
+    if problems := unknown_labels(segmentation, values_in(np.maximum(labels, 0)), known, "the networks know no others"):
+        raise ValueError(problems[0])
     channels = models.dataset_json.get("channel_names") or models.dataset_json["modality"]
     if len(data) != len(channels):
         raise ValueError(f"{case} of {dataset} has {len(data)} channel(s), the networks see {len(channels)}.")
@@ -146,9 +144,8 @@ def _files(case: str, dataset: str, models: Networks) -> tuple[list[Path], Path]
     reference = images[0].parent.with_name(images[0].parent.name.replace("images", "labels")) / f"{case}{ending}"
     if not reference.is_file():
         raise FileNotFoundError(f"{reference} is missing: the class-mean image is made from the reference.")
-    if ending in (".nii", ".nii.gz"):
-        for path in images:
-            read_nifti(path)  # refuses NaN, which nnU-Net's reader takes for 0
+    for path in images:
+        read_image(path)  # refuses NaN, which nnU-Net's reader takes for 0 in a NIfTI file
     return images, reference
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_shapekd.drawing import drawing
+from nnunet_shapekd.files.output import new_file
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ def draw(
     panel_inches = float(np.clip(3 * aspect * height / width, 1.2, 5))
     lines = [line for text in caption.splitlines() for line in textwrap.wrap(text, 51 * columns)]
     size = 3.1 * columns, (panel_inches + 0.5) * len(rows) + 0.16 * len(lines) + 0.4
-    unfinished = path.with_name(f".{path.name}.partial")
     with drawing():
         figure = Figure(figsize=size, layout="constrained")
         for row, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
@@ -74,11 +73,8 @@ def draw(
             )
         if lines:
             figure.supxlabel("\n".join(lines), fontsize=7.5, x=0.01, ha="left")
-        try:
+        with new_file(path) as unfinished:
             figure.savefig(unfinished, dpi=150, format="png")
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def _draw_panel(ax: Axes, panel: Panel, aspect: float) -> None:

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from nnunet_shapekd.files.output import new_file
+
 #: What a checkpoint may hold beside tensors and plain Python values: the numpy scalars of nnU-Net's logging.
 #: numpy 1 and 2 keep their reconstructing function in differently named modules, so a file may ask for either name.
 _ALLOWED_GLOBALS = [
@@ -160,11 +162,6 @@ def handed_over(stand_in: BinaryIO) -> Iterator[list[Any]]:
 
 
 def write_atomically(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """``torch.save`` beside ``path``, then rename: a killed run leaves the old file or the new one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    with open(temporary, "wb") as file:
+    """``torch.save``: a killed run leaves the old file or the new one."""
+    with new_file(path) as unfinished, unfinished.open("wb") as file:  # given a path, torch writes its name into it
         torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

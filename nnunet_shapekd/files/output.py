@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,48 @@ MANIFEST = ".shapekd-folder.json"
 
 
 @contextmanager
+def new_file(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write a file to, which becomes ``target`` at the end: a failed or killed run leaves the old file.
+
+    It lies beside its target as ``.NAME.HOST-PROCESS.partial``. What killed runs on this machine left of the same
+    target is removed, what another process is writing is not.
+    """
+    target = Path(target)
+    clear_unfinished(target)
+    unfinished = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}.partial")
+    try:
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def clear_unfinished(target: Path) -> None:
+    """Remove what killed runs on this machine left of a file, see :func:`new_file`."""
+    for leftover in left_behind(target.with_name(f".{target.name}.{platform.node()}-"), ".partial"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(stem: Path) -> Iterator[Path]:
+    """A new folder, named after ``stem``, machine and process, for as long as it is used.
+
+    What killed runs on this machine left under the same stem is removed.
+    """
+    stem = stem.with_name(f"{stem.name}-{platform.node()}-")
+    for leftover in left_behind(stem):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = stem.with_name(f"{stem.name}{os.getpid()}")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Iterator[Path]:
     """A folder to fill, which becomes ``target`` at the end, or vanishes when anything goes wrong.
 
@@ -35,20 +77,16 @@ def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Itera
     """
     target = Path(os.path.realpath(target))
     missing_parents = [parent for parent in target.parents if not parent.exists()]
-    host, pid = platform.node(), os.getpid()
-    building, aside = (target.with_name(f".shapekd-{what}-{target.name}-{host}-") for what in ("partial", "before"))
-    for leftover in left_behind(aside):
+    before = target.with_name(f".shapekd-before-{target.name}-{platform.node()}-")
+    for leftover in left_behind(before):
         if target.exists():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.rename(target)
-    for leftover in left_behind(building):
-        shutil.rmtree(leftover, ignore_errors=True)
     check_free(target, kind)
-    building, aside = (path.with_name(f"{path.name}{pid}") for path in (building, aside))
-    with _signals_as_exit():
-        try:
-            building.mkdir(parents=True)
+    aside = before.with_name(f"{before.name}{os.getpid()}")
+    try:
+        with _signals_as_exit(), scratch_folder(target.with_name(f".shapekd-partial-{target.name}")) as building:
             yield building
             if kind is not None:
                 files = _files(building)
@@ -64,11 +102,10 @@ def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Itera
                     aside.rename(target)
                 raise
             shutil.rmtree(aside, ignore_errors=True)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-            for parent in missing_parents:
-                with contextlib.suppress(OSError):  # not empty, as it should be
-                    parent.rmdir()
+    finally:
+        for parent in missing_parents:
+            with contextlib.suppress(OSError):  # not empty, as it should be
+                parent.rmdir()
 
 
 def check_free(target: str | os.PathLike[str], kind: str | None) -> None:
@@ -107,12 +144,12 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def left_behind(stem: Path) -> list[Path]:
-    """Folders that runs which are no more have left under this name and their process's number."""
+def left_behind(stem: Path, ending: str = "") -> list[Path]:
+    """What runs that are no more have left under this name, their process's number and this ending."""
     if not stem.parent.is_dir():
         return []
-    found = stem.parent.glob(f"{glob.escape(stem.name)}*")
-    return [path for path in found if not _is_running(path.name.removeprefix(stem.name))]
+    found = stem.parent.glob(f"{glob.escape(stem.name)}*{ending}")
+    return [path for path in found if not _is_running(path.name.removeprefix(stem.name).removesuffix(ending))]
 
 
 def _is_running(pid: str) -> bool:

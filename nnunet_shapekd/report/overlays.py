@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from contourpy import contour_generator
 from matplotlib import patheffects
 from matplotlib.axes import Axes
@@ -19,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from nnunet_shapekd.drawing import class_styles, drawing, wrapped
 from nnunet_shapekd.evaluation import plausibility
+from nnunet_shapekd.files import images
 from nnunet_shapekd.files.label_maps import read_label_map
 
 if TYPE_CHECKING:
@@ -54,20 +54,11 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ValueError: if it cannot be read.
     """
-    try:
-        if path.name.endswith((".nii", ".nii.gz")):
-            import nibabel  # SimpleITK reads NaN as 0 there
-
-            array = np.asanyarray(nibabel.load(path).dataobj).T
-            colour = False
-        else:
-            image = sitk.ReadImage(str(path))
-            array, colour = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel() > 1
-    except Exception as error:  # nibabel, zlib, gzip and SimpleITK have an exception class each for a broken file
-        raise ValueError(f"{path.name} cannot be read ({str(error).strip().splitlines()[-1].strip()})") from None
-    if colour:
-        array = array[..., :3] if array.shape[-1] >= 3 else array[..., 0]
-    return array[np.newaxis] if array.ndim == (3 if colour and array.shape[-1] == 3 else 2) else array
+    image = images.read_image(path, finite=False)
+    array = image.values
+    if image.channels > 1:
+        array = array[..., :3] if image.channels > 2 else array[..., 0]
+    return array[np.newaxis] if len(image.shape) == 2 else array
 
 
 @dataclass(frozen=True)

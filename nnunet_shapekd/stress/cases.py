@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from nnunet_shapekd.across.datasets import check_references
 from nnunet_shapekd.across.matching import match_classes
@@ -20,19 +19,10 @@ from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.predict import find_images
 from nnunet_shapekd.across.tasks import cases_to_judge, held_out
 from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
-from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map
+from nnunet_shapekd.files.label_maps import differences, read_label_map
 from nnunet_shapekd.files.parallel import map_in_processes
 from nnunet_shapekd.stress.options import StressOptions
-from nnunet_shapekd.stress.shifts import (
-    ImageFile,
-    Scene,
-    as_volume,
-    is_picture,
-    read_image,
-    seed_of,
-    shifted,
-    write_image,
-)
+from nnunet_shapekd.stress.shifts import Scene, as_volume, read_image, seed_of, shifted, write_image
 
 #: cases to read, or to shift, that are worth a process, which loads torch
 _PER_WORKER = 60
@@ -168,34 +158,25 @@ def _wrong_images(subject: Subject) -> list[str]:
     problems, spaces = [], {}
     for path in subject.images:
         try:
-            spaces[path] = _space(read_image(path))
+            spaces[path] = read_image(path).file
         except ValueError as error:
             problems.append(str(error))
     for path, space in list(spaces.items())[1:]:
         first = next(iter(spaces))
-        found = differences(spaces[first], space)
+        found = differences(spaces[first], space, called=first.name)
         # of another origin or orientation nnU-Net only warns
         found = [text for text in found if text.startswith(("shape", "spacing"))]
-        problems += [f"{path}: {text.replace('the reference', first.name)}" for text in found]
+        problems += [f"{path}: {text}" for text in found]
     if spaces and subject.reference.is_file():
         with suppress(ValueError):  # references have been checked
-            found = differences(next(iter(spaces.values())), read_label_map(subject.reference))
-            problems += [f"{subject.reference}: {text.replace('the reference', 'the image')}" for text in found]
+            found = differences(next(iter(spaces.values())), read_label_map(subject.reference), called="the image")
+            problems += [f"{subject.reference}: {text}" for text in found]
     return problems
-
-
-def _space(image: ImageFile) -> LabelMap:
-    """An image's shape and geometry, to compare with a label map's."""
-    if image.header is None:
-        return LabelMap(image.values[0, ..., 0], (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), "px")
-    header = image.header
-    values = sitk.GetArrayViewFromImage(header)
-    return LabelMap(values, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection(), "mm")
 
 
 def reference_of(subject: Subject) -> np.ndarray:
     """A case's label values, (x, y, z) as its image's."""
-    return as_volume(read_label_map(subject.reference).values, is_picture(subject.reference))
+    return as_volume(read_label_map(subject.reference))
 
 
 def scene_of(

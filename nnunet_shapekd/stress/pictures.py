@@ -90,7 +90,7 @@ def examples(
         marked: say which of them nnU-Net trains with.
     """
     image, reference = read_image(subject.images[0]), reference_of(subject) != 0
-    picture, across = image.header is None, cut_axis(image.values.shape[1:], image.spacing)
+    picture, across = image.file.is_picture, cut_axis(image.values.shape[1:], image.spacing)
     within = tuple(axis for axis in range(3) if axis != across)
     number = int(reference.sum(within).argmax())
     low, high = np.percentile(image.values, (0.5, 99.5))

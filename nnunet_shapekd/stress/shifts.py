@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_shapekd.files.label_maps import PIXEL_ENDINGS
-from nnunet_shapekd.files.nifti import read_nifti
+from nnunet_shapekd.files import images
+from nnunet_shapekd.files.images import Image
 
 if TYPE_CHECKING:
     import torchio
@@ -251,24 +250,18 @@ class ImageFile:
     Attributes:
         values: (channels, x, y, z) in the file's type; of a picture (colours, rows, columns, 1).
         spacing: of the last three axes.
-        header: SimpleITK's image, for the geometry; None for pictures.
-        alpha: (rows, columns), the opacity of a picture that has one.
+        file: as it was read, with the geometry, and the opacity of a picture that has one.
     """
 
     values: np.ndarray
     spacing: tuple[float, float, float]
-    header: sitk.Image | None = None
-    alpha: np.ndarray | None = None
+    file: Image
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture without a spacing."""
-    return path.name.lower().endswith(PIXEL_ENDINGS)
-
-
-def as_volume(array: np.ndarray, picture: bool) -> np.ndarray:
-    """A file's axes (z, y, x), (y, x) or, of a picture, (rows, columns) as (x, y, z)."""
-    array = array if picture else array.T
+def as_volume(image: Image) -> np.ndarray:
+    """A file's axes (z, y, x), (y, x) or, of a picture, (rows, columns) as (x, y, z); of its first channel."""
+    array = image.values if image.channels == 1 else image.values[..., 0]
+    array = array if image.is_picture else array.T
     return array[..., None] if array.ndim == 2 else array
 
 
@@ -279,38 +272,17 @@ def read_image(path: Path) -> ImageFile:
         ValueError: if it cannot be read, is no image of two or three axes, holds values that are not finite, or is a
             picture of one bit.
     """
-    image = _read(path)
-    if wrong := int(np.count_nonzero(~np.isfinite(image.values))):
-        raise ValueError(f"{path}: {wrong} values are not finite; correct or remove the image")
+    image = images.read_image(path)
     if image.values.dtype == bool:  # would be written as 0 and 255, where nnU-Net reads 0 and 1
         raise ValueError(f"{path}: expected grey or colours, got a picture of one bit; save it in 8 bits")
-    return image
-
-
-def _read(path: Path) -> ImageFile:
-    if is_picture(path):
-        from skimage.io import imread  # what nnU-Net reads pictures with
-
-        try:
-            array = np.asarray(imread(path))
-        except Exception as error:  # each format has its own
-            raise ValueError(f"{path}: cannot be read ({error})") from None
-        if array.ndim == 3 and array.shape[-1] not in (3, 4) or array.ndim not in (2, 3):
-            raise ValueError(f"{path}: expected a picture in grey, RGB or RGBA, got an array of shape {array.shape}")
-        alpha = array[..., 3] if array.ndim == 3 and array.shape[-1] == 4 else None
-        colours = array[..., None] if array.ndim == 2 else array[..., :3]
-        return ImageFile(np.moveaxis(colours, -1, 0)[..., None], (1.0, 1.0, 1.0), None, alpha)
-    try:
-        image = read_nifti(path) if path.name.endswith((".nii", ".nii.gz")) else sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path}: cannot be read ({str(error).strip().splitlines()[-1].strip()})") from None
-    if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
+    if image.channels not in ((1, 3, 4) if image.is_picture else (1,)) or len(image.shape) not in (2, 3):
         raise ValueError(
-            f"{path}: expected an image of two or three axes and one channel, got {image.GetDimension()} axes and "
-            f"{image.GetNumberOfComponentsPerPixel()} channels"
+            f"{path}: expected two or three axes and one channel, or a picture in grey, RGB or RGBA, got "
+            f"{len(image.shape)} axes and {image.channels} channels"
         )
-    spacing = (*image.GetSpacing(), 1.0)[:3]
-    return ImageFile(as_volume(sitk.GetArrayFromImage(image), picture=False)[None], spacing, image)
+    if image.channels == 1:
+        return ImageFile(as_volume(image)[None], (*image.spacing[::-1], 1.0)[:3], image)
+    return ImageFile(np.moveaxis(image.values[..., :3], -1, 0)[..., None], (1.0, 1.0, 1.0), image)
 
 
 def write_image(values: np.ndarray, like: ImageFile, path: Path) -> None:
@@ -323,14 +295,13 @@ def write_image(values: np.ndarray, like: ImageFile, path: Path) -> None:
     """
     kind = like.values.dtype
     values = (np.rint(values) if kind.kind in "iub" else values).astype(kind)
-    if like.header is None:
+    if like.file.is_picture:
         from skimage.io import imsave
 
         array = np.moveaxis(values[..., 0], 0, -1)
         array = array[..., 0] if array.shape[-1] == 1 else array
-        imsave(path, array if like.alpha is None else np.dstack([array, like.alpha]), check_contrast=False)
+        array = np.dstack([array, like.file.values[..., 3]]) if like.file.channels == 4 else array
+        imsave(path, array, check_contrast=False)
         return
-    array = values[0] if like.header.GetDimension() == 3 else values[0, ..., 0]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    image.CopyInformation(like.header)
-    sitk.WriteImage(image, str(path), useCompression=path.name.endswith(".gz"))
+    array = values[0] if len(like.file.shape) == 3 else values[0, ..., 0]
+    images.write_image(np.ascontiguousarray(array.T), like.file, path, compress=path.name.endswith(".gz"))

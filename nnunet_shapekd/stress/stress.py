@@ -6,10 +6,7 @@ It stands in for a second dataset where there is none, and is no substitute: sca
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +21,7 @@ from nnunet_shapekd.drawing import png
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared
-from nnunet_shapekd.files.output import check_free, left_behind, new_folder
+from nnunet_shapekd.files.output import check_free, new_folder, scratch_folder
 from nnunet_shapekd.stress.cases import each_subject, shift_files
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.pictures import examples
@@ -112,7 +109,7 @@ def _evaluations(
     judging |= {"pattern": options.pattern, "processes": options.processes, "chill": True}
     for i, (shift, severity) in enumerate(plan.steps, start=1):
         print(f"[{i}/{len(plan.steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
-        with _images_folder(predictions) as folder:
+        with scratch_folder(predictions / ".images") as folder:
             how = {"shift": shift, "severity": severity, "seed": options.seed, "inverted": plan.inverted}
             each_subject(partial(shift_files, folder=folder, **how), plan.subjects, options.processes, "Shifting")
             files = {one.case: [folder / path.name for path in one.images] for one in plan.subjects}
@@ -122,20 +119,6 @@ def _evaluations(
                 dataset_json = model.folder / "dataset.json"
                 judged = evaluate_folders(labels, predicted, name=name, dataset_json=dataset_json, **judging)
                 yield (name, shift, severity), judged
-
-
-@contextmanager
-def _images_folder(predictions: Path) -> Iterator[Path]:
-    """A folder for shifted images, which lives as long as they are predicted; what killed runs left is removed."""
-    stem = predictions / f".images-{platform.node()}-"
-    for leftover in left_behind(stem):
-        shutil.rmtree(leftover, ignore_errors=True)
-    folder = stem.with_name(f"{stem.name}{os.getpid()}")
-    folder.mkdir(exist_ok=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def over_patients(

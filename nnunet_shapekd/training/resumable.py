@@ -21,6 +21,7 @@ from nnunet_shapekd.files.checkpoints import (
     write_atomically,
 )
 from nnunet_shapekd.files.lock import FolderInUseError, hold
+from nnunet_shapekd.files.output import clear_unfinished
 
 
 def network_builder_name(trainer: type) -> str:
@@ -51,8 +52,8 @@ class ResumableTraining:
         self._saved_at = time()
         if self.local_rank == 0:
             self._hold_folder()
-            for unfinished in Path(self.output_folder).glob(".checkpoint_*.partial"):  # a killed run's
-                unfinished.unlink()
+            for name in ("latest", "best", "final"):
+                clear_unfinished(Path(self.output_folder, f"checkpoint_{name}.pth"))
         super().on_train_start()
 
     def _hold_folder(self) -> None:

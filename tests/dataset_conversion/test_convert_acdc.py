@@ -19,23 +19,31 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from conversions import (  # noqa: F401 (fixtures)
+    assert_listed,
+    contents,
+    copied_download,
+    dataset_in,
+    disk_full,
+    raw_folder,
+    refused,
+    rows_in,
+    shapekd_convert,
+    splits_in,
+    write_lists,
+    write_volume,
+)
 
-from nnunet_shapekd.dataset_conversion import common
-from nnunet_shapekd.dataset_conversion.acdc import convert_acdc, main
-from nnunet_shapekd.dataset_conversion.common import ConversionError, folds_by_patient
+from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.dataset_conversion import writing
+from nnunet_shapekd.dataset_conversion.acdc import convert_acdc
+from nnunet_shapekd.dataset_conversion.folds import folds_by_patient
+from nnunet_shapekd.dataset_conversion.target import ConversionError
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions
 
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 # a folder with training/ as in the ACDC download, and split/train.json and val.json
 REAL_DATA = Path(os.environ.get("ACDC_FOLDER", Path(__file__).parents[3] / "shared/data/acdc"))
-MODULE = "nnunet_shapekd.dataset_conversion.acdc"
-
-
-def write_volume(path: Path, values: np.ndarray, origin: tuple[float, ...] = (3.0, -2.0, 5.0)) -> None:
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((1.5, 1.25, 10.0))
-    image.SetOrigin(origin)
-    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))  # as unusual as ACDC's headers may be
-    sitk.WriteImage(image, str(path))
 
 
 def make_patient(parent: Path, number: int, ending: str = ".nii.gz", info: bool = True, label: bool = True) -> Path:
@@ -79,40 +87,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def download(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of the pristine download that a test may spoil."""
-    return Path(shutil.copytree(pristine, tmp_path / "download"))
+def convert(root: Path, **options) -> Path:
+    return convert_acdc(root, VolumeOptions(**{"processes": 1, **options}))
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    monkeypatch.delenv("nnUNet_results", raising=False)
-    return tmp_path / "raw"
-
-
-def convert(root: Path, **kwargs) -> Path:
-    return convert_acdc(root, **{"processes": 1, **kwargs})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def write_list(path: Path, numbers: list) -> Path:
-    path.write_text(json.dumps(numbers))
-    return path
-
-
-def problems_of(root: Path, raw: Path, **kwargs) -> list[str]:
-    """Converts what cannot be converted, makes sure that nothing was written, and returns the problems listed."""
-    with pytest.raises(ConversionError) as caught:
-        convert(root, **kwargs)
-    assert not raw.exists() or not any(raw.iterdir())
-    assert all(problem in str(caught.value) for problem in caught.value.problems)
-    return caught.value.problems
+def problems_of(root: Path, raw: Path, **options) -> list[str]:
+    return refused(raw, convert, root, **options)
 
 
 # --- what is written ---------------------------------------------------------------------------------------------
@@ -129,7 +109,7 @@ def test_the_dataset_has_upstreams_names_and_the_downloads_bytes(pristine: Path,
     source = pristine / "training/patient001/patient001_frame08"
     assert filecmp.cmp(f"{source}.nii.gz", folder / "imagesTr/patient001_frame08_0000.nii.gz", shallow=False)
     assert filecmp.cmp(f"{source}_gt.nii.gz", folder / "labelsTr/patient001_frame08.nii.gz", shallow=False)
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert dataset["channel_names"] == {"0": "cineMRI"}
     assert dataset["labels"] == {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
     assert dataset["numTraining"] == 24 and dataset["file_ending"] == ".nii.gz"
@@ -149,7 +129,7 @@ def test_the_values_of_every_image_and_label_are_read_once(
 
 def test_the_csv_keeps_the_metadata_without_absolute_paths(pristine: Path, raw: Path) -> None:
     folder = convert(pristine)
-    rows = list(csv.DictReader((folder / "patients.csv").open()))
+    rows = rows_in(folder)
     assert len(rows) == 14
     assert rows[0] == {
         "patient": "patient001", "subset": "train", "group": "HCM", "ed_frame": "1", "es_frame": "8",
@@ -195,7 +175,7 @@ def test_several_processes_write_what_one_writes(
     pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = convert(pristine, raw_folder=tmp_path / "one")
-    monkeypatch.setattr(common, "_CASES_PER_WORKER", 10)  # so that 28 cases do start two workers
+    monkeypatch.setattr(writing, "_CASES_PER_WORKER", 10)  # so that 28 cases do start two workers
     two = convert(pristine, raw_folder=tmp_path / "two", processes=2)
     assert contents(one) == contents(two)
 
@@ -204,8 +184,8 @@ def test_info_cfg_may_be_absent(tmp_path: Path, raw: Path) -> None:
     for number in range(1, 6):
         make_patient(tmp_path / "root", number, info=False)
     folder = convert(tmp_path / "root")
-    assert len(json.loads((folder / "splits_final.json").read_text())) == 5
-    assert next(csv.DictReader((folder / "patients.csv").open()))["group"] == ""
+    assert len(splits_in(folder)) == 5
+    assert rows_in(folder)[0]["group"] == ""
 
 
 def test_unlabelled_test_patients_make_no_labels_folder(tmp_path: Path, raw: Path) -> None:
@@ -230,7 +210,7 @@ def patients_in(cases: list[str]) -> set[str]:
 
 
 def test_no_patient_is_on_both_sides_and_each_validates_once(pristine: Path, raw: Path) -> None:
-    splits = json.loads((convert(pristine) / "splits_final.json").read_text())
+    splits = splits_in(convert(pristine))
     everyone = {f"patient{number:03d}" for number in range(1, 13)}
     assert len(splits) == 5
     for split in splits:
@@ -268,11 +248,9 @@ def test_the_users_lists_decide_wherever_patients_lie(
 ) -> None:
     folder = convert(
         pristine,
-        train=write_list(tmp_path / "train.json", ["001", 2, "101"]),
-        val=write_list(tmp_path / "val.json", ["012"]),
-        test=write_list(tmp_path / "test.json", ["005", "102"]),
+        **write_lists(tmp_path, train=["001", 2, "101"], val=["012"], test=["005", "102"]),
     )
-    (split,) = json.loads((folder / "splits_final.json").read_text())
+    (split,) = splits_in(folder)
     assert patients_in(split["train"]) == {"patient001", "patient002", "patient101"}
     assert patients_in(split["val"]) == {"patient012"}
     test = {path.name for path in (folder / "labelsTs").iterdir()}
@@ -286,9 +264,7 @@ def test_wrong_lists_are_refused_with_all_their_problems(pristine: Path, raw: Pa
     problems = problems_of(
         pristine,
         raw,
-        train=write_list(tmp_path / "train.json", ["001", "077", "001", True]),
-        val=write_list(tmp_path / "val.json", [1, "002"]),
-        test=write_list(tmp_path / "test.json", []),
+        **write_lists(tmp_path, train=["001", "077", "001", True], val=[1, "002"], test=[]),
     )
     expected = [
         "077 is not in the",
@@ -304,8 +280,8 @@ def test_wrong_lists_are_refused_with_all_their_problems(pristine: Path, raw: Pa
 
 @pytest.mark.parametrize("given", [["train"], ["val"], ["test"], ["train", "test"]])
 def test_train_and_val_lists_belong_together(given: list[str], pristine: Path, raw: Path, tmp_path: Path) -> None:
-    lists = {role: write_list(tmp_path / f"{role}.json", [number + 1]) for number, role in enumerate(given)}
-    (problem,) = problems_of(pristine, raw, **lists)
+    lists = {role: [number + 1] for number, role in enumerate(given)}
+    (problem,) = problems_of(pristine, raw, **write_lists(tmp_path, **lists))
     assert "--train and --val belong together" in problem
 
 
@@ -329,26 +305,25 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
     (download / "training/patient012/Info.cfg").write_text("ED: 1\nES: twelve\nGroup DCM\n")
     (download / "testing/patient101/patient101_frame01_gt.nii.gz").unlink()
     shutil.copytree(download / "training/patient001", download / "testing/patient001")
-    expected = {
-        "patient001_frame01.nii.gz: cannot be read": 1,
-        "patient002_frame01_gt.nii.gz: expected integer labels 0 to 3, got 4": 1,
-        "patient003_frame01_gt.nii.gz: label is empty": 1,
-        "patient004_frame01_gt.nii.gz: size (6, 8, 2) differs": 1,
-        "patient005_frame01_gt.nii.gz: origin (3.0, -2.0, 5.0999": 1,
-        "patient006_frame01_gt.nii.gz: expected integer labels 0 to 3, got 0.5": 1,
-        "patient007_frame01.nii.gz: has NaN": 1,
-        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3x2": 1,
-        "patient009_frame01.nii.gz: training image without a label": 1,
-        "patient010_frame01_gt.nii.gz: label without an image": 1,
-        "patient011_frame01.nii.gz: the same frame as patient011_frame01.nii": 1,
-        "ES is no frame number: 'twelve'": 1,
-        "line 'Group DCM' is no": 1,
-        "patient101_frame01.nii.gz: test image without a label, while 3 of 4": 1,
-        "testing/patient001: the same patient as": 1,
-    }
+    expected = [
+        "patient001_frame01.nii.gz: cannot be read",
+        "patient002_frame01_gt.nii.gz: unknown label value 4; known are 0, 1, 2, 3",
+        "patient003_frame01_gt.nii.gz: label is empty",
+        "patient004_frame01_gt.nii.gz: shape (2, 8, 6) differs from its image's (3, 8, 6)",
+        "patient005_frame01_gt.nii.gz: origin (3, -2, 5.1) differs",
+        "patient006_frame01_gt.nii.gz: expected integer labels",
+        "patient007_frame01.nii.gz: has NaN",
+        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3x2",
+        "patient009_frame01.nii.gz: training image without a label",
+        "patient010_frame01_gt.nii.gz: label without an image",
+        "patient011_frame01.nii.gz: the same frame as patient011_frame01.nii",
+        "ES is no frame number: 'twelve'",
+        "line 'Group DCM' is no",
+        "patient101_frame01.nii.gz: test image without a label, while 3 of 4",
+        "testing/patient001: the same patient as",
+    ]
     problems = problems_of(download, raw)
-    assert {words: sum(words in problem for problem in problems) for words in expected} == expected
-    assert len(problems) == len(expected)
+    assert_listed(problems, expected)
     assert all(str(download) in problem for problem in problems)
 
 
@@ -433,9 +408,9 @@ def test_arguments_out_of_range_are_refused_with_their_value(wrong: dict, pristi
 
 def test_a_second_run_is_refused_and_the_first_dataset_untouched(pristine: Path, raw: Path) -> None:
     before = contents(convert(pristine))
-    with pytest.raises(ConversionError, match="Dataset027_ACDC exists already .* delete it or choose another"):
+    with pytest.raises(ConversionError, match="Dataset027_ACDC .*-d"):
         convert(pristine)
-    with pytest.raises(ConversionError, match="Dataset027_ACDC exists already"):
+    with pytest.raises(ConversionError, match="Dataset027_ACDC .*-d"):
         convert(pristine, name="Other")
     assert contents(raw / "Dataset027_ACDC") == before and len(list(raw.iterdir())) == 1
     assert convert(pristine, dataset_id=28).name == "Dataset028_ACDC"
@@ -469,25 +444,23 @@ def test_an_id_with_another_name_elsewhere_is_refused(
 def test_a_run_that_fails_while_writing_leaves_nothing(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disk_full(path: Path, content: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(common, "write_json", disk_full)
-        assert main([str(pristine), "--processes", "1"]) == 1
-        patch.setattr(common, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(writing, "write_json", disk_full)
+        assert main(["convert", "acdc", str(pristine), "--processes", "1"]) == 1
+        patch.setattr(writing, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit):
             convert(pristine)
-        patch.setattr(common, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        assert main([str(pristine), "--processes", "1"]) == 130
+        patch.setattr(writing, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert main(["convert", "acdc", str(pristine), "--processes", "1"]) == 130
     assert not raw.exists()  # which it had made
     convert(pristine)
 
 
 def test_a_killed_run_leaves_no_dataset_and_the_next_cleans_up(pristine: Path, raw: Path) -> None:
     code = (
-        "import sys, time\nfrom nnunet_shapekd.dataset_conversion import acdc, common\n"
-        "common.write_json = lambda *_: time.sleep(60)\nacdc.convert_acdc(sys.argv[1], processes=1)"
+        "import sys, time\nfrom nnunet_shapekd.dataset_conversion import acdc, volumes, writing\n"
+        "writing.write_json = lambda *_: time.sleep(60)\n"
+        "acdc.convert_acdc(sys.argv[1], volumes.VolumeOptions(processes=1))"
     )
     command = [sys.executable, "-c", code, str(pristine)]
     # Away from the checkout, whose nnunet_shapekd/ would hide the installed package.
@@ -508,22 +481,13 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_cleans_up(pristine: Path, r
 # --- command line ------------------------------------------------------------------------------------------------
 
 
-def test_the_module_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
-    code = (
-        f"import sys\nfrom {MODULE} import main\nstatus = main(sys.argv[1:])\n"
-        "assert 'torch' not in sys.modules and 'nnunetv2' not in sys.modules\nsys.exit(status)"
-    )
-
-    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *arguments, str(pristine), "-d", "27", "--processes", "1"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=pristine)
-
-    done = python("-c", code)
+def test_the_command_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
+    done = shapekd_convert("acdc", str(pristine), "-d", "27", "--processes", "1", cwd=pristine)
     assert done.returncode == 0, done.stderr
     assert "24 training cases of 12 patients, 4 test cases of 2 patients, 5 folds" in done.stdout
     assert "nnUNetv2_plan_and_preprocess -d 27 -c 2d" in done.stdout and "Train folds 0 to 4 only" in done.stdout
     assert "Checking cases" in done.stderr and "Checking cases" not in done.stdout
-    again = python("-m", MODULE)
+    again = shapekd_convert("acdc", str(pristine), "-d", "27", cwd=pristine)
     assert again.returncode == 1
     assert "exists already" in again.stderr and "Traceback" not in again.stderr
 
@@ -532,6 +496,6 @@ def test_the_module_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None
 def test_the_real_download_converts_with_its_own_lists(tmp_path: Path) -> None:
     split = REAL_DATA / "split"
     folder = convert(REAL_DATA, train=split / "train.json", val=split / "val.json", raw_folder=tmp_path)
-    (fold,) = json.loads((folder / "splits_final.json").read_text())
+    (fold,) = splits_in(folder)
     assert len(patients_in(fold["train"])) == 70 and len(patients_in(fold["val"])) == 15
     assert len(list((folder / "imagesTr").iterdir())) == len(list((folder / "labelsTr").iterdir())) == 170

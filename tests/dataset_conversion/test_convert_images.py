@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -12,23 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import (  # noqa: F401 (fixtures)
+    assert_listed,
+    contents,
+    dataset_in,
+    disk_full,
+    raw_folder,
+    refused,
+    rows_in,
+    shapekd_convert,
+    splits_in,
+)
 from PIL import Image
 
-from nnunet_shapekd.dataset_conversion import common, images, pictures
-from nnunet_shapekd.dataset_conversion.common import ConversionError
-from nnunet_shapekd.dataset_conversion.images import convert_images, main
+from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.dataset_conversion import pictures, writing
+from nnunet_shapekd.dataset_conversion.image_groups import by_regex
+from nnunet_shapekd.dataset_conversion.image_labels import parse_labels
+from nnunet_shapekd.dataset_conversion.images import ImageOptions, convert_images
+from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 
-MODULE = "nnunet_shapekd.dataset_conversion.images"
 ORIENTATION = 0x0112
-
-
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    monkeypatch.delenv("nnUNet_results", raising=False)
-    return tmp_path / "raw"
 
 
 def photo(seed: int = 0, size: tuple[int, int] = (8, 6), channels: int = 3) -> np.ndarray:
@@ -60,16 +64,16 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "images", tmp_path / "masks"
 
 
-def convert(folders: tuple[Path, Path], labels: tuple[str, ...] = ("polyp:255",), **kwargs) -> Path:
-    return convert_images(*folders, **{"dataset_id": 7, "name": "Test", "processes": 1, "labels": labels, **kwargs})
+def convert(folders: tuple[Path, Path], labels: tuple[str, ...] = ("polyp:255",), **options) -> Path:
+    images, masks = folders
+    defaults = {"dataset_id": 7, "name": "Test", "processes": 1, "masks": masks, "labels": labels}
+    return convert_images(images, ImageOptions(**{**defaults, **options}))
 
 
-def problems_of(folders: tuple[Path, Path], raw: Path, labels: tuple[str, ...] = ("polyp:255",), **kwargs) -> list[str]:
-    """Converts what cannot be converted, makes sure that nothing was written, and returns the problems listed."""
-    with pytest.raises(ConversionError) as caught:
-        convert(folders, labels, **kwargs)
-    assert not raw.exists() or not any(raw.iterdir())
-    return caught.value.problems
+def problems_of(
+    folders: tuple[Path, Path], raw: Path, labels: tuple[str, ...] = ("polyp:255",), **options
+) -> list[str]:
+    return refused(raw, convert, folders, labels, **options)
 
 
 def label_of(folder: Path, case: str = "p1_a", subset: str = "Tr") -> np.ndarray:
@@ -92,7 +96,7 @@ def test_the_dataset_is_what_nnunets_natural_image_reader_expects(folders: tuple
     assert sorted(path.name for path in folder.iterdir()) == [
         "dataset.json", "imagesTr", "labelsTr", "patients.csv", "splits_final.json",
     ]  # fmt: skip
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert dataset["channel_names"] == {"0": "R", "1": "G", "2": "B"}
     assert dataset["labels"] == {"background": 0, "polyp": 1} and "regions_class_order" not in dataset
     assert dataset["numTraining"] == 6 and dataset["file_ending"] == ".png"
@@ -118,7 +122,7 @@ def test_grey_images_have_one_channel(folders: tuple[Path, Path], raw: Path) -> 
     for number, path in enumerate(folders[0].iterdir()):
         save(path, photo(number, channels=1))
     folder = convert(folders)
-    assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {"0": "grey"}
+    assert dataset_in(folder)["channel_names"] == {"0": "grey"}
     assert image_of(folder).ndim == 2
 
 
@@ -200,7 +204,7 @@ def test_lossy_masks_are_refused_without_a_threshold_and_counted_with_it(
     save(folders[1] / "p1_b.png", square()).unlink()
     save(folders[1] / "p1_b.jpg", np.stack([square(255, start=0)] * 3, -1), quality=60)
     problems = problems_of(folders, raw)
-    assert len(problems) == 2 and all("expected the values 0, 255" in problem for problem in problems)
+    assert len(problems) == 2 and all("known are 0, 255;" in problem for problem in problems)
     assert "p1_b.jpg" in problems[1] and "--threshold 128" in problems[1]
     folder = convert(folders, threshold=128)
     assert np.array_equal(label_of(folder), square(1)) and np.array_equal(label_of(folder, "p1_b"), square(1, start=0))
@@ -283,7 +287,7 @@ def test_nested_classes_become_regions(
     for path in folders[1].iterdir():
         save(path, mask)
     folder = convert(folders, labels, nested=nested)
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert dataset["labels"] == {"background": 0, "disc": [1, 2], "cup": 2} and dataset["regions_class_order"] == [1, 2]
     assert np.array_equal(label_of(folder), mask)
 
@@ -292,7 +296,7 @@ def test_nnunet_paints_nested_regions_back_to_the_same_indices() -> None:
     torch = pytest.importorskip("torch")
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-    entries = pictures.parse_labels(["organ:1,2,3", "tumour:2,3", "core:3", "other:9"]).dataset_json()
+    entries = parse_labels(["organ:1,2,3", "tumour:2,3", "core:3", "other:9"]).dataset_json()
     manager = LabelManager(entries["labels"], entries["regions_class_order"])
     indices = torch.arange(5)
     regions = torch.stack([torch.isin(indices, torch.tensor(region)) for region in manager.foreground_regions])
@@ -323,7 +327,7 @@ def test_wrong_labels_are_refused(
 
 
 def test_the_background_may_be_white_and_ignore_is_nnunets() -> None:
-    labels = pictures.parse_labels(["disc:128,0", "cup:0", "ignore:7"], background="255")
+    labels = parse_labels(["disc:128,0", "cup:0", "ignore:7"], background="255")
     assert labels.dataset_json() == {
         "labels": {"background": 0, "disc": [1, 2], "cup": 2, "ignore": 3},
         "regions_class_order": [1, 2],
@@ -337,12 +341,12 @@ def test_groups_are_never_on_both_sides_of_a_fold(
     folders: tuple[Path, Path], raw: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = convert(folders, group=r"p\d", folds=3)
-    splits = json.loads((folder / "splits_final.json").read_text())
+    splits = splits_in(folder)
     assert len(splits) == 3
     for split in splits:
         assert len(split["train"]) == 4 and len(split["val"]) == 2
         assert not {name[:2] for name in split["train"]} & {name[:2] for name in split["val"]}
-    rows = list(csv.DictReader((folder / "patients.csv").open()))
+    rows = rows_in(folder)
     assert rows[0] == {
         "case": "p1_a", "patient": "p1", "stratum": "", "subset": "train", "width": "8", "height": "6",
         "image": "p1_a.png", "masks": "p1_a.png",
@@ -358,7 +362,7 @@ def test_images_of_the_same_pixels_are_in_one_fold_and_named(
         save(folders[1] / f"copy{number}.png", square(start=2))
     folder = convert(folders, folds=3)
     alike = {"p1_a", *(f"copy{number}" for number in range(1, 5))}
-    for split in json.loads((folder / "splits_final.json").read_text()):
+    for split in splits_in(folder):
         assert alike <= set(split["train"]) or alike <= set(split["val"])
     assert "4 pairs of images are the same (copy1 and copy2, copy1 and copy3, copy1 and copy4, ...)" in (
         capsys.readouterr().out
@@ -368,7 +372,7 @@ def test_images_of_the_same_pixels_are_in_one_fold_and_named(
 def test_images_of_the_same_pixels_join_the_groups_they_are_in(folders: tuple[Path, Path], raw: Path) -> None:
     save(folders[0] / "p3_a.png", photo(0))  # p1_a's pixels: patients 1 and 3 are one now
     folder = convert(folders, group="(p.)_", folds=2)
-    for split in json.loads((folder / "splits_final.json").read_text()):
+    for split in splits_in(folder):
         assert {"p2_a", "p2_b"} in (set(split["train"]), set(split["val"]))
 
 
@@ -384,7 +388,7 @@ def test_copies_that_were_cut_or_made_darker_are_found_where_alikeness_is_asked_
 
     def whose(**options) -> dict[str, str]:
         folder = convert(folders, folds=3, **options)
-        return {row["case"]: row["patient"] for row in csv.DictReader((folder / "patients.csv").open())}
+        return {row["case"]: row["patient"] for row in rows_in(folder)}
 
     assert len(set(whose().values())) == 7
     found = whose(alike=0.97, dataset_id=8)
@@ -408,9 +412,9 @@ def test_a_training_image_under_another_name_is_no_test_image(
 
 
 def test_the_group_may_be_a_named_or_the_first_group_of_the_expression() -> None:
-    assert images.by_regex(r"(?P<group>p\d)_(\w)", "--group")("p1_a") == "p1"
-    assert images.by_regex(r"_(\w)", "--group")("p1_a") == "a"
-    assert images.by_regex(r"p\d", "--group")("x/p1_a") == "p1"
+    assert by_regex(r"(?P<group>p\d)_(\w)", "--group")("p1_a") == "p1"
+    assert by_regex(r"_(\w)", "--group")("p1_a") == "a"
+    assert by_regex(r"p\d", "--group")("x/p1_a") == "p1"
 
 
 def test_folds_are_balanced_by_stratum(folders: tuple[Path, Path], raw: Path) -> None:
@@ -483,14 +487,12 @@ def test_all_problems_are_listed_together(folders: tuple[Path, Path], raw: Path)
         "p2_b.png: image without a mask",
         "stray.png: mask without an image",
         "p3_a.png: mask is empty; correct it, or give --empty",
-        "p3_b.png: expected the values 0, 255 of --labels and --background, got 254",
+        "p3_b.png: unknown label value 254; known are 0, 255; give all of them with --labels",
         "x.png: has more than 8 bits a channel",
         "y.jpg: expected grey or RGB, got CMYK",
         "y.png: cannot be read",
     ]
-    problems = problems_of(folders, raw)
-    assert {words: sum(words in problem for problem in problems) for words in expected} == dict.fromkeys(expected, 1)
-    assert len(problems) == len(expected)
+    assert_listed(problems_of(folders, raw), expected)
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".bmp"])
@@ -515,7 +517,7 @@ def test_sixteen_bit_colours_are_not_silently_made_eight(tmp_path: Path) -> None
     path = tmp_path / "deep.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     assert Image.open(path).mode == "RGB"  # Pillow does not tell
-    with pytest.raises(ValueError, match="more than 8 bits"):
+    with pytest.raises(ValueError, match="deep.png: .*8 bits"):
         pictures.read_image(path)
 
 
@@ -569,8 +571,8 @@ def test_empty_masks_are_kept_or_left_out_as_told(
     save(folders[1] / "p1_a.png", square(0))
     folder = convert(folders, empty=empty)
     assert len(list((folder / "imagesTr").iterdir())) == len(list((folder / "labelsTr").iterdir())) == n_cases
-    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == n_cases
-    (first, *_) = json.loads((folder / "splits_final.json").read_text())
+    assert dataset_in(folder)["numTraining"] == n_cases
+    (first, *_) = splits_in(folder)
     assert len(first["train"] + first["val"]) == n_cases
 
 
@@ -597,16 +599,30 @@ def test_junk_and_missing_folders(folders: tuple[Path, Path], raw: Path, tmp_pat
 def test_a_run_that_fails_while_writing_leaves_nothing(
     folders: tuple[Path, Path], raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disk_full(path: Path, content: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(common, "write_json", disk_full)
+        patch.setattr(writing, "write_json", disk_full)
         arguments = [str(folder) for folder in folders]
-        assert main([*arguments, "-d", "7", "--name", "Test", "--labels", "polyp:255", "--processes", "1"]) == 1
+        assert (
+            main(
+                [
+                    "convert",
+                    "images",
+                    *arguments,
+                    "-d",
+                    "7",
+                    "--name",
+                    "Test",
+                    "--labels",
+                    "polyp:255",
+                    "--processes",
+                    "1",
+                ]
+            )
+            == 1
+        )
     assert not raw.exists()
     convert(folders)
-    with pytest.raises(ConversionError, match="exists already"):
+    with pytest.raises(ConversionError, match="Dataset007_Test .*-d"):
         convert(folders)
 
 
@@ -619,21 +635,13 @@ def test_other_splits_in_preprocessed_are_refused(folders: tuple[Path, Path], ra
 
 
 def test_the_same_folders_and_seed_give_the_same_bytes(folders: tuple[Path, Path], tmp_path: Path, raw: Path) -> None:
-    def contents(folder: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
     first, second = (contents(convert(folders, raw_folder=tmp_path / name)) for name in ("first", "second"))
     assert first == second and len(first) == 15
 
 
-def test_the_module_runs_and_imports_no_torch(folders: tuple[Path, Path], raw: Path) -> None:
-    code = (
-        f"import sys\nfrom {MODULE} import main\nstatus = main(sys.argv[1:])\n"
-        "assert 'torch' not in sys.modules and 'nnunetv2' not in sys.modules\nsys.exit(status)"
-    )
-    arguments = [*map(str, folders), "-d", "7", "--name", "Test", "--labels", "polyp:255", "--group", r"p\d"]
-    command = [sys.executable, "-c", code, *arguments, "--folds", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folders[0])
+def test_the_command_runs_and_imports_no_torch(folders: tuple[Path, Path], raw: Path) -> None:
+    arguments = (*map(str, folders), "-d", "7", "--name", "Test", "--labels", "polyp:255", "--group", r"p\d")
+    done = shapekd_convert("images", *arguments, "--folds", "3", cwd=folders[0])
     assert done.returncode == 0, done.stderr
     assert "nnUNetv2_plan_and_preprocess -d 7 -c 2d" in done.stdout and "Train folds 0 to 2 only" in done.stdout
     assert "Checking images" in done.stderr

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import (  # noqa: F401 (fixtures)
+    dataset_in,
+    raw_folder,
+    refused,
+    rows_in,
+    splits_in,
+)
 from PIL import Image
 
 from nnunet_shapekd.dataset_conversion import presets
-from nnunet_shapekd.dataset_conversion.common import ConversionError
-from nnunet_shapekd.dataset_conversion.images import convert_images
+from nnunet_shapekd.dataset_conversion.images import ImageOptions, convert_images
+from nnunet_shapekd.dataset_conversion.target import ConversionError
 
 DISC, CUP = (1, 1, 7, 5), (3, 2, 5, 4)  # left, top, right, bottom
-
-
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    for variable in ("nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path / "raw"
 
 
 def photo(path: Path, size: tuple[int, int] = (8, 6)) -> None:
@@ -52,8 +49,8 @@ def nested() -> np.ndarray:
     return values
 
 
-def convert(root: Path, preset: str, **kwargs) -> Path:
-    return convert_images(root, preset=preset, dataset_id=9, **{"processes": 1, "folds": 2, **kwargs})
+def convert(root: Path, preset: str, **options) -> Path:
+    return convert_images(root, ImageOptions(preset=preset, dataset_id=9, **{"processes": 1, "folds": 2, **options}))
 
 
 def names(folder: Path, of: str) -> list[str]:
@@ -65,7 +62,7 @@ def label_of(folder: Path, case: str, subset: str = "Tr") -> np.ndarray:
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
-    return {row["case"]: row for row in csv.DictReader((folder / "patients.csv").open())}
+    return {row["case"]: row for row in rows_in(folder)}
 
 
 REGIONS = {"background": 0, "disc": [1, 2], "cup": 2}
@@ -94,7 +91,7 @@ def test_clinicdbs_sequences_stay_together(tmp_path: Path, raw: Path) -> None:
     assert {case: row["patient"] for case, row in rows_of(folder).items()} == {
         "1": "sequence01", "25": "sequence01", "26": "sequence02", "50": "sequence02", "612": "sequence29",
     }  # fmt: skip
-    for split in json.loads((folder / "splits_final.json").read_text()):
+    for split in splits_in(folder):
         assert ("1" in split["val"]) == ("25" in split["val"]) and ("26" in split["val"]) == ("50" in split["val"])
 
 
@@ -102,7 +99,7 @@ def test_clinicdb_has_29_sequences_whose_borders_hold_endoscenes_patient_split()
     sizes = Counter(presets.clinicdb_sequence(str(frame)) for frame in range(1, 613))
     assert len(sizes) == 29 and sum(sizes.values()) == 612 and min(sizes.values()) == 6
     assert {last for last, _ in presets.ENDOSCENE_PARTS["CVC-612"]} <= set(presets.CLINICDB_ENDS)
-    with pytest.raises(ValueError, match="613: expected a frame number of CVC-ClinicDB, 1 to 612"):
+    with pytest.raises(ValueError, match="613: .*CVC-ClinicDB, 1 to 612"):
         presets.clinicdb_sequence("613")
 
 
@@ -110,7 +107,7 @@ def test_a_frame_that_clinicdb_does_not_have_is_a_problem(tmp_path: Path, raw: P
     for frame in (1, 700):
         photo(tmp_path / f"Original/{frame}.tif")
         mask(tmp_path / f"Ground Truth/{frame}.tif")
-    with pytest.raises(ConversionError, match="700.tif: 700: expected a frame number"):
+    with pytest.raises(ConversionError, match="700.tif: 700: "):
         convert(tmp_path, "cvc-clinicdb")
 
 
@@ -135,7 +132,7 @@ def test_endoscene_has_its_official_split(tmp_path: Path, raw: Path) -> None:
             mask(tmp_path / f"{part}/gtpolyp/{frame}.{ending}")
             mask(tmp_path / f"{part}/gtlumen/{frame}.bmp")
     folder = convert(tmp_path, "endoscene")
-    (split,) = json.loads((folder / "splits_final.json").read_text())
+    (split,) = splits_in(folder)
     assert split == {"train": ["CVC-300_1", "CVC-612_26"], "val": ["CVC-300_77", "CVC-612_51"]}
     assert names(folder, "labelsTs") == ["CVC-300_149", "CVC-612_1"]
 
@@ -144,14 +141,14 @@ def test_a_frame_that_endoscene_does_not_have_is_a_problem(tmp_path: Path, raw: 
     for frame in (1, 77, 301):
         photo(tmp_path / f"CVC-300/bbdd/{frame}.bmp")
         mask(tmp_path / f"CVC-300/gtpolyp/{frame}.bmp")
-    with pytest.raises(ConversionError, match="301.bmp: CVC-300/301: expected a frame number of CVC-300"):
+    with pytest.raises(ConversionError, match="301.bmp: CVC-300/301: .*CVC-300"):
         convert(tmp_path, "endoscene")
 
 
 def test_endoscenes_parts_have_the_published_sizes() -> None:
     cases = [f"CVC-300/{frame}" for frame in range(1, 301)] + [f"CVC-612/{frame}" for frame in range(1, 613)]
     assert Counter(map(presets.endoscene_part, cases)) == {"train": 547, "val": 183, "test": 182}
-    with pytest.raises(ValueError, match="expected a frame number of CVC-300, 1 to 300"):
+    with pytest.raises(ValueError, match="CVC-300, 1 to 300"):
         presets.endoscene_part("CVC-300/301")
 
 
@@ -174,9 +171,9 @@ def test_busi_merges_masks_and_leaves_normal_images_out(tmp_path: Path, raw: Pat
     expected = np.zeros((6, 8), np.uint8)
     expected[1:3, 1:3] = expected[3:5, 5:7] = 1
     assert np.array_equal(label_of(folder, "benign_1"), expected)
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert dataset["channel_names"] == {"0": "grey"} and dataset["labels"] == {"background": 0, "tumour": 1}
-    for split in json.loads((folder / "splits_final.json").read_text()):
+    for split in splits_in(folder):
         assert sorted(name.split("_")[0] for name in split["val"]) == ["benign", "benign", "malignant"]
 
 
@@ -218,7 +215,7 @@ def test_refuges_grey_levels_become_nested_regions(training: str, training_gt: s
     folder = convert(tmp_path, "refuge")
     assert names(folder, "labelsTr") == ["g0001", "g0002", "n0001", "n0002"]
     assert names(folder, "labelsTs") == ["T0001", "V0001"]
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert dataset["labels"] == REGIONS and dataset["regions_class_order"] == [1, 2]
     assert np.array_equal(label_of(folder, "g0001"), nested())
     assert np.array_equal(label_of(folder, "T0001", "Ts"), nested())
@@ -241,7 +238,7 @@ def test_drishtis_soft_maps_count_where_half_of_the_experts_agree(tmp_path: Path
     folder = convert(tmp_path, "drishti-gs")
     assert names(folder, "labelsTr") == ["drishtiGS_002", "drishtiGS_004"]
     assert names(folder, "labelsTs") == ["drishtiGS_001"]
-    assert json.loads((folder / "dataset.json").read_text())["labels"] == REGIONS
+    assert dataset_in(folder)["labels"] == REGIONS
     assert np.array_equal(label_of(folder, "drishtiGS_002"), nested())
 
 
@@ -289,7 +286,7 @@ def test_both_eyes_of_a_number_of_rim_one_r3_stay_together(tmp_path: Path, raw: 
     folder = convert(tmp_path, "rim-one", folds=4)
     whose = {case: row["patient"] for case, row in rows_of(folder).items()}
     assert whose == {"N-1-L": "N-1", "n-1-R": "N-1", "N-2-L": "N-2", "N-3-R": "N-3", "N-11-L": "N-11"}
-    for split in json.loads((folder / "splits_final.json").read_text()):
+    for split in splits_in(folder):
         assert {"N-1-L", "n-1-R"} <= set(split["train"]) or {"N-1-L", "n-1-R"} == set(split["val"])
 
 
@@ -304,11 +301,8 @@ def test_images_of_rim_one_dl_are_each_a_group_of_their_own() -> None:
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_another_layout_is_refused_with_what_was_expected_and_found(preset: str, tmp_path: Path, raw: Path) -> None:
     photo(tmp_path / "root/somewhere/else.png")
-    with pytest.raises(ConversionError) as caught:
-        convert(tmp_path / "root", preset)
-    (problem,) = caught.value.problems
+    (problem,) = refused(raw, convert, tmp_path / "root", preset)
     assert presets.PRESETS[preset].expected in problem and "found somewhere" in problem
-    assert not raw.exists() or not any(raw.iterdir())
 
 
 def test_an_incomplete_download_is_named(tmp_path: Path, raw: Path) -> None:
@@ -316,9 +310,7 @@ def test_an_incomplete_download_is_named(tmp_path: Path, raw: Path) -> None:
     gt = tmp_path / "Drishti-GS1_files/Training/GT"
     (gt / "drishtiGS_002/SoftMap/drishtiGS_002_cupsegSoftmap.png").unlink()
     (tmp_path / "Drishti-GS1_files/Training/Images/drishtiGS_004.png").unlink()
-    with pytest.raises(ConversionError) as caught:
-        convert(tmp_path, "drishti-gs")
-    problems = caught.value.problems
+    problems = refused(raw, convert, tmp_path, "drishti-gs")
     assert len(problems) == 3 and "drishtiGS_002.png: no mask of cup" in problems[0]
     assert all("mask without an image" in problem for problem in problems[1:])
 
@@ -329,4 +321,4 @@ def test_what_is_given_overrides_a_preset(tmp_path: Path, raw: Path) -> None:
         mask(tmp_path / f"masks/{name}.png")
     folder = convert(tmp_path, "kvasir", name="Mine", group="^[ab]", labels=("lesion:255",))
     assert folder.name == "Dataset009_Mine" and rows_of(folder)["a_2"]["patient"] == "a"
-    assert json.loads((folder / "dataset.json").read_text())["labels"] == {"background": 0, "lesion": 1}
+    assert dataset_in(folder)["labels"] == {"background": 0, "lesion": 1}

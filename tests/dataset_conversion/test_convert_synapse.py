@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from conversions import (  # noqa: F401 (fixtures)
+    assert_listed,
+    copied_download,
+    dataset_in,
+    disk_full,
+    raw_folder,
+    refused,
+    shapekd_convert,
+    splits_in,
+    voxels,
+    write_lists,
+    write_volume,
+)
 
-from nnunet_shapekd.dataset_conversion import common
-from nnunet_shapekd.dataset_conversion.common import ConversionError
-from nnunet_shapekd.dataset_conversion.synapse import ORGANS, TRANSUNET_ORGANS, TRANSUNET_TEST, convert_synapse, main
+from nnunet_shapekd.commands.cli import main
+from nnunet_shapekd.dataset_conversion import writing
+from nnunet_shapekd.dataset_conversion.synapse import (
+    ORGANS,
+    TRANSUNET_ORGANS,
+    TRANSUNET_TEST,
+    SynapseOptions,
+    convert_synapse,
+)
 
-MODULE = "nnunet_shapekd.dataset_conversion.synapse"
 #: img0001 to img0010 and img0021 to img0040
 NUMBERS = [*range(1, 11), *range(21, 41)]
 TRAIN = [5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40]
 #: what TransUNet's values 0 to 8 are in the download, by the names of the organs in both
 OLD_VALUE = np.array([0, 8, 4, 3, 2, 6, 11, 1, 7])
-
-
-def write_volume(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((0.75, 0.75, 3.0))
-    image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
-    sitk.WriteImage(image, str(path))
 
 
 @pytest.fixture(scope="session")
@@ -47,33 +53,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def download(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of the pristine download that a test may spoil."""
-    return Path(shutil.copytree(pristine, tmp_path / "download"))
+def convert(root: Path, **options) -> Path:
+    return convert_synapse(root, SynapseOptions(**{"processes": 1, **options}))
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    monkeypatch.delenv("nnUNet_results", raising=False)
-    return tmp_path / "raw"
-
-
-def convert(root: Path, **kwargs) -> Path:
-    return convert_synapse(root, **{"processes": 1, **kwargs})
-
-
-def problems_of(root: Path, raw: Path, **kwargs) -> list[str]:
-    with pytest.raises(ConversionError) as caught:
-        convert(root, **kwargs)
-    assert not raw.exists() or not any(raw.iterdir())
-    return caught.value.problems
-
-
-def voxels(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+def problems_of(root: Path, raw: Path, **options) -> list[str]:
+    return refused(raw, convert, root, **options)
 
 
 def cases_in(folder: Path) -> list[int]:
@@ -86,7 +71,7 @@ def cases_in(folder: Path) -> list[int]:
 def test_eight_organs_have_transunets_order(pristine: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = convert(pristine)
     assert folder == raw / "Dataset034_Synapse"
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = dataset_in(folder)
     assert list(dataset["labels"]) == ["background", *TRANSUNET_ORGANS]
     assert list(dataset["labels"].values()) == list(range(9)) and dataset["channel_names"] == {"0": "CT"}
     assert [ORGANS[old - 1] for old in OLD_VALUE[1:]] == list(TRANSUNET_ORGANS)
@@ -105,7 +90,7 @@ def test_transunets_twelve_are_the_test_set_and_its_eighteen_are_divided(pristin
     folder = convert(pristine)
     assert cases_in(folder / "labelsTs") == cases_in(folder / "imagesTs") == sorted(TRANSUNET_TEST)
     assert cases_in(folder / "labelsTr") == TRAIN
-    splits = json.loads((folder / "splits_final.json").read_text())
+    splits = splits_in(folder)
     assert sorted(len(split["val"]) for split in splits) == [3, 3, 4, 4, 4]
     assert sorted(case for split in splits for case in split["val"]) == [f"case{n:04d}" for n in TRAIN]
     assert all(not set(split["train"]) & set(split["val"]) for split in splits)
@@ -113,7 +98,7 @@ def test_transunets_twelve_are_the_test_set_and_its_eighteen_are_divided(pristin
 
 def test_thirteen_organs_are_the_downloads_bytes(pristine: Path, raw: Path) -> None:
     folder = convert(pristine, organs=13)
-    assert list(json.loads((folder / "dataset.json").read_text())["labels"]) == ["background", *ORGANS]
+    assert list(dataset_in(folder)["labels"]) == ["background", *ORGANS]
     source = pristine / "RawData/Training/label/label0005.nii.gz"
     assert filecmp.cmp(source, folder / "labelsTr/case0005.nii.gz", shallow=False)
 
@@ -129,11 +114,8 @@ def test_root_may_lie_further_inside(inner: str, pristine: Path, raw: Path) -> N
 
 
 def test_lists_of_numbers_replace_the_split(pristine: Path, raw: Path, tmp_path: Path) -> None:
-    lists = {"train": [1, 2, "0005"], "val": [38], "test": [40]}
-    for role, numbers in lists.items():
-        (tmp_path / f"{role}.json").write_text(json.dumps(numbers))
-    folder = convert(pristine, **{role: tmp_path / f"{role}.json" for role in lists})
-    (split,) = json.loads((folder / "splits_final.json").read_text())
+    folder = convert(pristine, **write_lists(tmp_path, train=[1, 2, "0005"], val=[38], test=[40]))
+    (split,) = splits_in(folder)
     assert split == {"train": ["case0001", "case0002", "case0005"], "val": ["case0038"]}
     assert cases_in(folder / "labelsTs") == [40]
 
@@ -154,7 +136,7 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
     (training / "label/label0038.nii.gz").unlink()
     shutil.copy(training / "img/img0010.nii.gz", training / "label/img0010.nii.gz")
     expected = [
-        "label0005.nii.gz: has label values that are not mapped: 14",
+        "label0005.nii.gz: unknown label value 14;",
         "label0006.nii.gz: label is empty (background only, found 5)",
         "img0007.nii.gz: training image without a label",
         "label0009.nii.gz: label without an image",
@@ -162,9 +144,7 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
         "TransUNet's test cases img0038 are missing",
         "move away RawData/Training/label/img0010.nii.gz",
     ]
-    problems = problems_of(download, raw)
-    assert [sum(words in problem for problem in problems) for words in expected] == [1] * len(expected)
-    assert len(problems) == len(expected)
+    assert_listed(problems_of(download, raw), expected)
 
 
 def test_another_layout_is_refused_naming_the_one_expected(tmp_path: Path, raw: Path) -> None:
@@ -207,11 +187,8 @@ def test_missing_training_cases_are_named(
 def test_a_full_disk_is_said_on_a_line_of_its_own(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def disk_full(job: tuple[Path, Path]) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(common, "_write_nifti", disk_full)
-    assert main([str(pristine), "--processes", "1"]) == 1
+    monkeypatch.setattr(writing, "_write_nifti", disk_full)
+    assert main(["convert", "synapse", str(pristine), "--processes", "1"]) == 1
     printed = capsys.readouterr().err
     expected = f"Error: [Errno 28] No space left on device (nnUNet_raw is {raw}; no dataset was written)"
     assert "Writing files" in printed and expected in printed.splitlines()
@@ -221,20 +198,12 @@ def test_a_full_disk_is_said_on_a_line_of_its_own(
 def test_a_run_that_fails_while_writing_leaves_nothing(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disk_full(path: Path, content: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(common, "write_json", disk_full)
-    assert main([str(pristine), "--processes", "1"]) == 1
+    monkeypatch.setattr(writing, "write_json", disk_full)
+    assert main(["convert", "synapse", str(pristine), "--processes", "1"]) == 1
     assert not raw.exists()
 
 
-def test_the_module_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
-    code = (
-        f"import sys\nfrom {MODULE} import main\nstatus = main(sys.argv[1:])\n"
-        "assert 'torch' not in sys.modules and 'nnunetv2' not in sys.modules\nsys.exit(status)"
-    )
-    command = [sys.executable, "-c", code, str(pristine), "--organs", "13", "--processes", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=pristine)
+def test_the_command_runs_and_imports_no_torch(pristine: Path, raw: Path) -> None:
+    done = shapekd_convert("synapse", str(pristine), "--organs", "13", "--processes", "1", cwd=pristine)
     assert done.returncode == 0, done.stderr
     assert "Dataset034_Synapse" in done.stdout and "nnUNetv2_plan_and_preprocess -d 34\n" in done.stdout

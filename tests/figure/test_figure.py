@@ -360,7 +360,8 @@ def test_a_cascade_is_refused_naming_the_stage_that_can_be_shown(copy):
 
 
 @pytest.mark.parametrize(
-    "value, message", [(np.nan, "case_3_0000.nii.gz: has NaN or infinite values"), (7, "label.* 7,")]
+    "value, message",
+    [(np.nan, "case_3_0000.nii.gz: has NaN or infinite values"), (7, "case_3.*: unknown label value 7;")],
 )
 def test_bad_voxels_are_refused(copy, value, message):
     folder = copy / "raw" / DATASETS["plain"].name

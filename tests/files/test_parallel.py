@@ -22,6 +22,6 @@ def test_results_keep_their_order_and_workers_start_only_where_they_pay(items_pe
 
 
 def test_a_worker_that_dies_is_an_error_not_a_hang() -> None:
-    with pytest.raises(ValueError, match=r"worker process died while dying .* try again with --processes 1"):
+    with pytest.raises(ValueError, match="--processes 1"):
         map_in_processes(die, range(60), 2, "Dying", 30)
     assert not multiprocessing.active_children()

@@ -476,7 +476,7 @@ def test_a_case_without_an_image_or_of_another_shape_is_said_in_its_place(evalua
     found = Page(page.write_report(evaluations, None, tmp_path / "out", images=folder))
     assert "p2_ED_0000.nii.gz has shape (4, 24, 31), the reference (4, 24, 32)" in found.text
     assert "has no p2_ES_0000 image" in found.text
-    assert "p1_ES_0000.nii.gz cannot be read" in found.text
+    assert "p1_ES_0000.nii.gz: cannot be read" in found.text
     assert len([image for image in found.all("img") if "contours of the reference" in image["alt"]]) == 3
 
 

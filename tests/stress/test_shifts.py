@@ -296,7 +296,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     values = np.ones((5, 6, 7), np.float32)
     values[1, 2, 3] = np.nan
     sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "case_0000.nrrd"))
-    with pytest.raises(ValueError, match=r"case_0000\.nrrd: 1 values are not finite"):
+    with pytest.raises(ValueError, match=r"case_0000\.nrrd: .*NaN"):
         read_image(tmp_path / "case_0000.nrrd")
 
 

@@ -1,5 +1,6 @@
 """Saving, resuming and provenance, in this process."""
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -243,7 +244,7 @@ def test_a_training_beside_another_in_one_folder_is_refused_before_it_writes(rea
 
 def test_what_a_killed_save_left_is_cleared_at_the_next_start(ready, tmp_path):
     ready.output_folder = str(tmp_path)
-    (tmp_path / ".checkpoint_latest.pth.partial").write_bytes(b"half")
+    (tmp_path / f".checkpoint_latest.pth.{platform.node()}-999999999.partial").write_bytes(b"half")
     (tmp_path / "checkpoint_best.pth").write_bytes(b"not ours to clear")
     ready.on_train_start()
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint_best.pth", lock.NAME}

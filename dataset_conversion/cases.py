@@ -1,0 +1,101 @@
+"""Patients and their 3D cases on the way to nnU-Net's raw format, and what may be wrong with their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from nnunet_shapekd.files.images import Image, read_image
+from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.parallel import collect
+
+# A label's origin may differ from its image's by rounding only. The spacing is held to what
+# `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
+SPACING_TOLERANCE = 1e-5
+ORIGIN_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image, and its label where there is one, on the way to `images<subset>/<name>_0000.nii.gz`."""
+
+    name: str
+    image: Path
+    label: Path | None
+    subset: str  # "Tr" or "Ts", as in nnU-Net's folder names
+
+
+def label_gaps(cases: Sequence[Case]) -> list[str]:
+    """Training cases need labels; test cases all have one or none has."""
+    problems = [
+        f"{case.image}: training image without a label; restore the label from the download"
+        for case in cases
+        if case.subset == "Tr" and case.label is None
+    ]
+    test = [case for case in cases if case.subset == "Ts"]
+    unlabelled = [case for case in test if case.label is None]
+    if len(unlabelled) < len(test):
+        problems += [
+            f"{case.image}: test image without a label, while {len(test) - len(unlabelled)} of {len(test)} test images "
+            "have one; add it or remove all test labels"
+            for case in unlabelled
+        ]
+    return problems
+
+
+def check_cases(cases: Sequence[Case], label_map: Mapping[int, int], advice: str, processes: int) -> list[str]:
+    """All problems of all cases, in their order; see :func:`check_case`."""
+    check = partial(check_case, label_map=label_map, advice=advice)
+    # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
+    found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
+    return [problem for problems in found for problem in problems]
+
+
+def check_case(case: Case, label_map: Mapping[int, int], advice: str) -> list[str]:
+    """Reads image and label of a case once and says what is wrong with them; an empty list is a good case.
+
+    Args:
+        case: the files.
+        label_map: value in the download -> in the dataset; others are refused, with the advice.
+        advice: as of :func:`~nnunet_shapekd.files.label_maps.unknown_labels`.
+    """
+    problems: list[str] = []
+    images = []
+    for path, read in ((case.image, read_image), (case.label, read_label_map)):
+        if path is not None:
+            try:
+                images.append(_read_volume(path, read))
+            except ValueError as error:
+                problems.append(str(error))
+            else:
+                problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
+    if len(images) == 2:
+        problems += space_problems(case.label, *images)
+    return problems
+
+
+def _read_volume(path: Path, read: Callable[[Path], Image]) -> Image:
+    image = read(path)
+    if len(image.shape) != 3 or image.channels != 1:
+        shape = "x".join(map(str, image.shape[::-1]))
+        raise ValueError(f"{path}: expected one 3D volume, got {shape} with {image.channels} channel(s)")
+    return image
+
+
+def label_problems(path: Path, label: Image, label_map: Mapping[int, int], advice: str) -> list[str]:
+    """Values of a label that are not mapped, or nothing but background."""
+    found = values_in(label.values)
+    if problems := unknown_labels(path, found, {0, *label_map}, advice):
+        return problems
+    if not any(label_map.get(value, 0) for value in found):
+        return [f"{path}: label is empty (background only, found {', '.join(map(str, found))}); remove the case"]
+    return []
+
+
+def space_problems(path: Path, image: Image, label: Image) -> list[str]:
+    """In what the shape, spacing, origin or direction of a label at ``path`` differs from its image's."""
+    found = differences(image, label, "its image", SPACING_TOLERANCE, ORIGIN_TOLERANCE_MM)
+    return [f"{path}: {difference}; correct one of the two" for difference in found]

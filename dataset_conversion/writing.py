@@ -1,0 +1,141 @@
+"""The files of a new dataset: images, labels, dataset.json, splits_final.json and patients.csv, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunet_shapekd.dataset_conversion.cases import Case
+from nnunet_shapekd.dataset_conversion.folds import Splits
+from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
+from nnunet_shapekd.dataset_conversion.target import Target
+from nnunet_shapekd.files.images import write_image
+from nnunet_shapekd.files.label_maps import read_label_map, relabel
+from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.parallel import collect, map_in_processes
+
+#: subset of a case -> what patients.csv calls it
+SUBSETS = {"Tr": "train", "Ts": "test"}
+# Starting a worker costs about as much as reading this many cases: small datasets are read in this process.
+_CASES_PER_WORKER = 30
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset, about to be written.
+
+    Attributes:
+        target: where to.
+        cases: all of it.
+        description: dataset.json but for the number of training cases; its keys keep their order.
+        splits: splits_final.json.
+        rows: of patients.csv, of the same columns.
+        remarks: lines to print at the end.
+        groups: whose each case is, where its name does not tell.
+        unit: what groups are.
+        plan_arguments: of the command to type next.
+        lists: names of more files -> their JSON.
+    """
+
+    target: Target
+    cases: Sequence[Case | ImageCase]
+    description: Mapping[str, Any]
+    splits: Splits
+    rows: Sequence[Mapping[str, Any]]
+    remarks: Sequence[str] = ()
+    groups: Sequence[str] | None = None
+    unit: str = "patients"
+    plan_arguments: str = " -c 2d"
+    lists: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, write_files: Callable[[Path], None]) -> Path:
+        """Writes the whole dataset or nothing, says what to type next, and returns the folder.
+
+        Args:
+            write_files: writes all images and labels below the folder it is given.
+        """
+        training = sum(case.subset == "Tr" for case in self.cases)
+        content = {**self.description, "numTraining": training, "converted_by": "nnunet_shapekd"}
+        with new_folder(self.target.folder) as folder:
+            for case in self.cases:
+                (folder / f"images{case.subset}").mkdir(exist_ok=True)
+                if case.label is not None:
+                    (folder / f"labels{case.subset}").mkdir(exist_ok=True)
+            write_files(folder)
+            for name, entries in {"dataset.json": content, "splits_final.json": self.splits, **self.lists}.items():
+                write_json(folder / name, entries)
+            with (folder / "patients.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+        self._print_summary()
+        return self.target.folder
+
+    def _print_summary(self) -> None:
+        parts, n_folds = [], len(self.splits)
+        for subset, what in (("Tr", "training"), ("Ts", "test")):
+            own = [i for i, case in enumerate(self.cases) if case.subset == subset]
+            of = f" of {len({self.groups[i] for i in own})} {self.unit}" if self.groups and own else ""
+            unlabelled = " (without labels)" if own and self.cases[own[0]].label is None else ""
+            parts.append(f"{len(own)} {what} cases{of}{unlabelled}")
+        folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
+        print(
+            *self.remarks,
+            f"Wrote {self.target.folder}: {', '.join(parts)}, {n_folds} fold{'s' * (n_folds != 1)}.",
+            f"Next: nnUNetv2_plan_and_preprocess -d {self.target.dataset_id}{self.plan_arguments}",
+            f"Train {folds} only: for any other number nnU-Net splits at random by case, not by patient.",
+            sep="\n",
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON as nnU-Net does: indented by four, keys in the given order."""
+    path.write_text(json.dumps(content, indent=4) + "\n")
+
+
+def write_cases(folder: Path, cases: Sequence[Case], label_map: Mapping[int, int], processes: int) -> None:
+    """Writes the cases below a dataset folder; `.nii.gz` byte for byte, `.nii` compressed, test labels where given.
+
+    Labels are written anew where the label map changes values.
+    """
+    copied = [(case.image, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz") for case in cases]
+    labels = [
+        (case.label, folder / f"labels{case.subset}" / f"{case.name}.nii.gz")
+        for case in cases
+        if case.label is not None
+    ]
+    if all(source == target for source, target in label_map.items()):
+        copied, labels = copied + labels, []
+    # Threads again: copying and zlib release the lock, too.
+    collect(ThreadPoolExecutor(processes), _write_nifti, copied, "Writing files")
+    if labels:
+        write = partial(_write_relabelled, label_map=dict(label_map))
+        map_in_processes(write, labels, processes, "Writing labels", _CASES_PER_WORKER)
+
+
+def _write_relabelled(job: tuple[Path, Path], label_map: Mapping[int, int]) -> None:
+    source, target = job
+    label = read_label_map(source)
+    write_image(relabel(label.values, label_map), label, target)
+
+
+def _write_nifti(job: tuple[Path, Path]) -> None:
+    source, target = job
+    if source.suffix.lower() == ".gz":
+        shutil.copyfile(source, target)  # not copy: a read-only download must not make a read-only dataset
+        return
+    # No name and time in the gzip header, so that the same input always makes the same bytes.
+    with (
+        source.open("rb") as reader,
+        target.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as writer,
+    ):
+        shutil.copyfileobj(reader, writer, 1 << 20)
