@@ -11,6 +11,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from nnunet_shapekd.across.table import lines
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all, read_models
 from nnunet_shapekd.evaluation import compare
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.record import MEAN, METRICS, Evaluation
-from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, write_csv, write_evaluation
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import METRICS
+from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.evaluation.results import per_patient, with_mean, write_csv, write_evaluation
 from nnunet_shapekd.files.output import check_free, new_folder
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
@@ -69,10 +71,10 @@ def cross(
         device: see :func:`~.predict.predict_cases`.
         tta: likewise.
         prediction_processes: likewise ``processes``.
-        tolerance: see :func:`~nnunet_shapekd.evaluation.evaluate.evaluate_folders`.
+        tolerance: see :class:`~nnunet_shapekd.evaluation.evaluate.Judging`.
         pattern: likewise.
         processes: likewise.
-        seed: see :func:`~nnunet_shapekd.evaluation.compare.compare_evaluations`.
+        seed: see :class:`~nnunet_shapekd.evaluation.compare.Statistics`.
         resamples: likewise.
         confidence: likewise.
 
@@ -98,13 +100,13 @@ def cross(
         ignore_channel_names=ignore_channel_names,
         processes=processes,
     )
+    judging = Judging(tolerance=tolerance, pattern=pattern, processes=processes, chill=True)
+    statistics = compare.Statistics(seed, resamples, confidence)
     kind = "comparison" if len(models) > 1 else "evaluation"
     for task in tasks:
         check_free(out / task.dataset.name, kind)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
-    judging = {"tolerance": tolerance, "pattern": pattern, "processes": processes}
-    statistics = {"seed": seed, "resamples": resamples, "confidence": confidence}
     rows, described = [], []
     for task in tasks:
         predictions = [out / PREDICTIONS / name / task.dataset.name / task.part for name in names]
@@ -115,14 +117,14 @@ def cross(
                 model, task.images, folder, folds=task.folds, device=device, tta=tta, processes=prediction_processes
             )
         references, dataset_json = _references(task, models[-1], out, processes)
-        options = {**judging, "dataset_json": dataset_json, "leave_out": task.matching.left_out, "chill": True}
+        here = replace(judging, dataset_json=dataset_json, leave_out=task.matching.left_out)
         target = out / task.dataset.name
         if len(models) > 1:
-            comparison = compare.compare_folders(references, predictions, names, target, **statistics, **options)
+            comparison = compare.compare_folders(references, predictions, names, target, here, statistics)
             found, verdicts = comparison["rows"], comparison["verdicts"]
             unit, baseline = comparison["distance_unit"], comparison["baseline"]
         else:
-            evaluation = evaluate_folders(references, predictions[0], name=names[0], **options)
+            evaluation = evaluate_folders(references, predictions[0], here, name=names[0])
             write_evaluation(evaluation, target)
             found, verdicts, unit, baseline = list(_means(evaluation)), [], evaluation.distance_unit, None
         where = {"dataset": task.dataset.name, "where": task.where, "part": task.part, "baseline": baseline}
@@ -157,11 +159,7 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
 def _means(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Rows as a comparison has them, of one model: means over patients."""
     for metric in METRICS:
-        values = {name: {} for name in evaluation.classes}
-        for row in evaluation.rows:
-            values[row["class"]][row["case"]] = row[metric]
-        if len(values) > 1:
-            values[MEAN] = mean_over_classes(evaluation, metric)
+        values = with_mean(evaluation, metric) if len(evaluation.classes) > 1 else evaluation.values(metric)
         for name, of_case in values.items():
             means = per_patient(evaluation, of_case)
             n_cases = sum(not math.isnan(value) for value in of_case.values())

@@ -68,7 +68,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from nnunet_shapekd.files.output import check_free
 
     check_free(args.out, "evaluation")
-    evaluation = evaluate_folders(args.reference, args.predictions, name=args.name, **_judging(args))
+    evaluation = evaluate_folders(args.reference, args.predictions, _judging(args), name=args.name)
     written = write_evaluation(evaluation, args.out)
     print("\n".join(lines(evaluation)))
     print(f"\nWrote {', '.join(written)} to {args.out}. Next: shapekd report {args.out} -o REPORT")
@@ -76,11 +76,11 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from nnunet_shapekd.evaluation.compare import compare_folders
+    from nnunet_shapekd.evaluation.compare import Statistics, compare_folders
     from nnunet_shapekd.evaluation.tables import comparison_lines
 
-    statistics = {"seed": args.seed, "resamples": args.resamples, "confidence": args.confidence}
-    comparison = compare_folders(args.reference, args.predictions, args.names, args.out, **statistics, **_judging(args))
+    statistics = Statistics(args.seed, args.resamples, args.confidence)
+    comparison = compare_folders(args.reference, args.predictions, args.names, args.out, _judging(args), statistics)
     print("\n".join(comparison_lines(comparison)))
     print(f"\nWritten to {args.out}. Next: shapekd report {args.out} -o REPORT")
     return 0
@@ -191,18 +191,20 @@ def _add_statistics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
 
 
-def _judging(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "dataset_json": args.djfile,
-        "labels": args.l,
-        "ignore_label": args.il,
-        "leave_out": args.leave_out,
-        "tolerance": args.tolerance,
-        "patients": args.patients,
-        "pattern": args.pattern,
-        "chill": args.chill,
-        "processes": args.processes,
-    }
+def _judging(args: argparse.Namespace) -> Any:
+    from nnunet_shapekd.evaluation.evaluate import Judging
+
+    return Judging(
+        dataset_json=args.djfile,
+        labels=args.l,
+        ignore_label=args.il,
+        leave_out=args.leave_out,
+        tolerance=args.tolerance,
+        patients=args.patients,
+        pattern=args.pattern,
+        chill=args.chill,
+        processes=args.processes,
+    )
 
 
 def _add_predicting(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy.ndimage import generate_binary_structure, label
@@ -30,6 +30,13 @@ def holes(mask: np.ndarray, foreground: np.ndarray) -> int:
     outside_of = label(~mask)[0]
     cavities = np.setdiff1d(outside_of[~mask & ~foreground], _at_edges(outside_of, range(mask.ndim)))
     return len(cavities)
+
+
+#: what is counted of every mask, from the mask and the voxels of any class
+COUNTS: dict[str, Callable[[np.ndarray, np.ndarray], int]] = {
+    "extra_components": lambda mask, _: extra_components(mask),
+    "holes": holes,
+}
 
 
 def _at_edges(labels: np.ndarray, axes: Iterable[int]) -> np.ndarray:

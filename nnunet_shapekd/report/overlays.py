@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,10 +18,8 @@ from matplotlib.lines import Line2D
 
 from nnunet_shapekd.drawing import class_styles, drawing, wrapped
 from nnunet_shapekd.evaluation import plausibility
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.files.label_maps import read_label_map
-
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: least room around the structures, as a part of their larger extent
 MARGIN = 0.2

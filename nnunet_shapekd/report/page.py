@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from nnunet_shapekd import __version__, drawing
 from nnunet_shapekd.evaluation.compare import COLUMNS, FILE, differences
+from nnunet_shapekd.evaluation.metrics import empty_rule, headlines
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import describe, mean_over_classes, read_evaluation
-from nnunet_shapekd.evaluation.tables import NAMES
 from nnunet_shapekd.evaluation.verdict import is_teacher
 from nnunet_shapekd.files.output import new_folder
 from nnunet_shapekd.report import pictures, tables
@@ -190,15 +190,16 @@ def _content(
         "evaluations": evaluations,
         "models": [e.name for e in evaluations],
         "classes": list(first.classes),
-        "n_cases": len({row["case"] for row in first.rows}),
-        "n_patients": len({row["patient"] for row in first.rows}),
+        "n_cases": len(first.patients),
+        "n_patients": len(set(first.patients.values())),
         "comparison": comparison,
         "summaries": [_summary(e) for e in evaluations],
         "teachers": teachers,
         "chosen_by": chosen_by,
         "metrics": [tables.metrics_table(e) for e in evaluations],
         "empty": tables.empty_table(evaluations),
-        "empty_rule": tables.EMPTY_RULE,
+        "empty_rule": empty_rule(),
+        "headlines": [metric.key for metric in headlines()],
         "plausibility": tables.plausibility_table(evaluations),
         "comparison_tables": tables.comparison_tables(comparison, first) if comparison else {},
         "without_statistics": [e.name for e in evaluations if comparison and e.name not in comparison["models"]],
@@ -218,10 +219,10 @@ def _content(
 
 def _summary(evaluation: Evaluation) -> str:
     parts = []
-    for metric in ("dice", "hd95"):
-        mean = tables.scaled(metric, describe(list(mean_over_classes(evaluation, metric).values()))["mean"])
-        unit = "%" if metric in tables.PERCENT else evaluation.distance_unit
-        parts.append(f"{NAMES[metric]} {tables.shown(mean, tables.digits(metric))} {unit}")
+    for metric in headlines():
+        mean = tables.scaled(metric, describe(mean_over_classes(evaluation, metric.key).values())["mean"])
+        unit = metric.shown_unit(evaluation.distance_unit)
+        parts.append(f"{metric.name} {tables.shown(mean, tables.digits(metric))} {unit}".rstrip())
     return f"{evaluation.name}: mean over classes and cases, {', '.join(parts)}."
 
 

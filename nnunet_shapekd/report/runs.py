@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.report.tables import Cell, Table, text
-
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: the first that is there speaks for the run
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")

@@ -6,22 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, MEAN, METRICS
-from nnunet_shapekd.evaluation.results import describe, mean_over_classes
-from nnunet_shapekd.evaluation.tables import NAMES
+from nnunet_shapekd.evaluation.metrics import METRICS, PERCENT, Metric
+from nnunet_shapekd.evaluation.plausibility import COUNTS
+from nnunet_shapekd.evaluation.record import MEAN, SIDES, Evaluation
+from nnunet_shapekd.evaluation.results import describe, with_mean
 
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.record import Evaluation
-
-#: fractions in files, percent for people
-PERCENT = ("dice", "iou", "nsd")
-EMPTY_RULE = (
-    "If both masks of a class are empty, all metrics are undefined (–) and the case is left out of the class's means. "
-    "If one is empty, Dice, IoU and NSD are 0 and the distances are the length of the image's diagonal, the largest "
-    "there could be."
-)
 MINUS = "−"  # as wide as a plus
 
 
@@ -69,45 +60,33 @@ def _finite(value: float | None) -> float | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def scaled(metric: str, value: float | None) -> float | None:
+def scaled(metric: Metric, value: float | None) -> float | None:
     """The value in the unit it is shown in."""
-    return None if value is None else value * 100 if metric in PERCENT else value
+    return None if value is None else value * metric.factor
 
 
-def digits(metric: str) -> int:
-    return 1 if metric in PERCENT else 2
+def digits(metric: Metric) -> int:
+    return 1 if metric.unit == PERCENT else 2
 
 
-def metric_label(evaluation: Evaluation, metric: str) -> str:
+def metric_label(evaluation: Evaluation, metric: Metric) -> str:
     """ "Dice (%)", "HD95 (mm)"."""
-    name = NAMES[metric]
-    if metric == "nsd":
-        name += f" at {evaluation.tolerance:g} {evaluation.distance_unit}"
-    return f"{name} ({'%' if metric in PERCENT else evaluation.distance_unit})"
-
-
-def per_class(evaluation: Evaluation, key: str) -> dict[str, dict[str, Any]]:
-    """Class -> case -> value of a column."""
-    table: dict[str, dict[str, Any]] = {name: {} for name in evaluation.classes}
-    for row in evaluation.rows:
-        table[row["class"]][row["case"]] = row[key]
-    return table
+    return metric.label(evaluation.distance_unit, evaluation.tolerance)
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """Rows: classes; columns: metrics; a cell: mean ± sd over the cases, median and n below."""
-    columns = [per_class(evaluation, metric) for metric in METRICS]
+    columns = {metric: with_mean(evaluation, key) for key, metric in METRICS.items()}
     rows = [
-        [text(name), *(_spread(m, column[name].values()) for m, column in zip(METRICS, columns, strict=True))]
-        for name in evaluation.classes
+        [text(_class(name)), *(_spread(metric, found[name].values()) for metric, found in columns.items())]
+        for name in (*evaluation.classes, MEAN)
     ]
-    foot = [[text("mean of the classes"), *(_spread(m, mean_over_classes(evaluation, m).values()) for m in METRICS)]]
-    headings = [metric_label(evaluation, m) for m in METRICS]
-    return Table(evaluation.name, ["class", *headings], rows, foot if len(rows) > 1 else [])
+    headings = [metric_label(evaluation, metric) for metric in columns]
+    return Table(evaluation.name, ["class", *headings], rows[:-1], rows[-1:] if len(rows) > 2 else [])
 
 
-def _spread(metric: str, values: Iterable[float]) -> Cell:
-    found = describe(list(values))
+def _spread(metric: Metric, values: Iterable[float]) -> Cell:
+    found = describe(values)
     if not found["n"]:
         return Cell("–", None, "n 0")
     mean, sd, median = (scaled(metric, found[key]) for key in ("mean", "sd", "median"))
@@ -120,7 +99,7 @@ def empty_table(evaluations: Sequence[Evaluation]) -> Table:
     kinds = {"both": "both empty", "prediction": "prediction empty (missed)", "reference": "reference empty (invented)"}
     rows = []
     for evaluation in evaluations:
-        for name, of_case in per_class(evaluation, "empty").items():
+        for name, of_case in evaluation.values("empty").items():
             counts = [sum(empty == kind for empty in of_case.values()) for kind in kinds]
             if any(counts):
                 rows.append([text(evaluation.name), text(name), *map(number, counts), number(len(of_case))])
@@ -129,19 +108,20 @@ def empty_table(evaluations: Sequence[Evaluation]) -> Table:
 
 def plausibility_table(evaluations: Sequence[Evaluation]) -> Table:
     """Loose pieces, holes and open rings of every model's class, and of the reference's."""
-    columns = ["model", "class", "extra components", "in the reference", "holes", "in the reference"]
-    keys = ["extra_components", "reference_extra_components", "holes", "reference_holes"]
+    columns = ["model", "class"]
+    for key in COUNTS:
+        columns += [key.replace("_", " "), "in the reference"]
     with_rings = any(math.isfinite(row["ring_slices"]) for e in evaluations for row in e.rows)
     rows = []
     for evaluation in evaluations:
         for name in evaluation.classes:
             of_class = [row for row in evaluation.rows if row["class"] == name]
-            cells = [text(evaluation.name), text(name), *(_total(row[key] for row in of_class) for key in keys)]
-            if with_rings:
-                for prefix in ("", "reference_"):
-                    pairs = [(row[f"{prefix}open_ring_slices"], row[f"{prefix}ring_slices"]) for row in of_class]
-                    n_open, n = (sum(v for v in column if math.isfinite(v)) for column in zip(*pairs, strict=True))
-                    cells.append(Cell(f"{n_open:.0f} of {n:.0f}", n_open, "slices") if n else Cell("–"))
+            cells = [text(evaluation.name), text(name)]
+            cells += [_total(row[side + key] for row in of_class) for key in COUNTS for side in SIDES]
+            for side in SIDES * with_rings:
+                keys = (f"{side}open_ring_slices", f"{side}ring_slices")
+                n_open, n = (sum(row[key] for row in of_class if math.isfinite(row[key])) for key in keys)
+                cells.append(Cell(f"{n_open:.0f} of {n:.0f}", n_open, "slices") if n else Cell("–"))
             rows.append(cells)
     if with_rings:
         columns += ["open myocardial rings", "in the reference"]
@@ -172,28 +152,22 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
         "note",
     ]
     tables = {}
-    for metric in METRICS:
+    for key, metric in METRICS.items():
         rows = []
         for row in comparison["rows"]:
-            if row["metric"] != metric:
+            if row["metric"] != key:
                 continue
             mean, of_model, difference, low, high = (
-                scaled(metric, row[key]) for key in ("baseline_mean", "model_mean", "difference", "low", "high")
-            )
-            places = digits(metric)
-            interval = (
-                "–"
-                if _finite(low) is None or _finite(high) is None
-                else (f"{shown(low, 2, True)} to {shown(high, 2, True)}")
+                scaled(metric, row[column]) for column in ("baseline_mean", "model_mean", "difference", "low", "high")
             )
             rows.append(
                 [
                     text(row["model"]),
                     text(_class(row["class"])),
-                    number(mean, places),
-                    number(of_model, places),
+                    number(mean, digits(metric)),
+                    number(of_model, digits(metric)),
                     number(difference, 2, signed=True),
-                    Cell(interval, _finite(low)),
+                    _interval(low, high, 2),
                     _p(row["p"]),
                     _p(row["p_holm"]),
                     Cell(f"{shown(row['wins'])} – {shown(row['ties'])} – {shown(row['losses'])}", _finite(row["wins"])),
@@ -205,12 +179,15 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
             # a column that says one thing in every row is none
             kept = [len(comparison["models"]) > 2, *[True] * (len(columns) - 2), any(row[-1].text for row in rows)]
             rows = [list(compress(row, kept)) for row in rows]
-            better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
-            table = Table(
-                f"{metric_label(evaluation, metric)}: {better} is better", list(compress(columns, kept)), rows
-            )
-            tables[metric] = table, patients_table(comparison, metric)
+            caption = f"{metric_label(evaluation, metric)}: {metric.better} is better"
+            tables[key] = Table(caption, list(compress(columns, kept)), rows), patients_table(comparison, metric)
     return tables
+
+
+def _interval(low: float | None, high: float | None, digits: int) -> Cell:
+    if _finite(low) is None or _finite(high) is None:
+        return Cell("–", _finite(low))
+    return Cell(f"{shown(low, digits, True)} to {shown(high, digits, True)}", low)
 
 
 def _p(value: float | None) -> Cell:
@@ -232,12 +209,7 @@ def agreement_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             number(row["mean_prediction"], 1),
             number(row["bias"], 1, signed=True),
             number(row["sd"], 1),
-            Cell(
-                "–"
-                if _finite(row["limits_low"]) is None or _finite(row["limits_high"]) is None
-                else f"{shown(row['limits_low'], 1, True)} to {shown(row['limits_high'], 1, True)}",
-                _finite(row["limits_low"]),
-            ),
+            _interval(row["limits_low"], row["limits_high"], 1),
             number(row["mean_absolute_error"], 1),
             number(row["pearson_r"], 3),
         ]
@@ -246,9 +218,9 @@ def agreement_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(name, columns, body)
 
 
-def patients_table(comparison: Mapping[str, Any], metric: str) -> Table | None:
+def patients_table(comparison: Mapping[str, Any], metric: Metric) -> Table | None:
     """The patients' differences, a column each: listed where there are too few patients for statistics."""
-    found = [entry for entry in comparison.get("patient_differences") or () if entry["metric"] == metric]
+    found = [entry for entry in comparison.get("patient_differences") or () if entry["metric"] == metric.key]
     patients = list(dict.fromkeys(entry["patient"] for entry in found))
     of_row: dict[tuple[str, str], dict[str, float]] = {}
     for entry in found:

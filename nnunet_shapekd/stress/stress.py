@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +25,12 @@ from nnunet_shapekd import __version__
 from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS, read_models
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import headlines
 from nnunet_shapekd.evaluation.plausibility import cut_axis
-from nnunet_shapekd.evaluation.record import COLUMNS as OF_EVALUATION
-from nnunet_shapekd.evaluation.record import DISTANCES, HIGHER_IS_BETTER, Evaluation
+from nnunet_shapekd.evaluation.record import Evaluation, columns
 from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared, write_csv
-from nnunet_shapekd.evaluation.tables import NAMES, aligned
+from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.files.output import check_free, left_behind, new_folder
 from nnunet_shapekd.stress.cases import (
     Subject,
@@ -54,8 +55,6 @@ from nnunet_shapekd.stress.shifts import (
 RESULTS = "results"
 #: name of what severity 0 is, which all shifts share
 UNSHIFTED = "none"
-#: what is drawn and printed
-SHOWN = ("dice", "hd95")
 #: in OUT, by which a later run knows it
 MARK = f"{PREDICTIONS}/.shapekd-stress"
 #: the normalisation after which nnU-Net's training and the sizes speak of the same intensities
@@ -110,14 +109,14 @@ def stress(
         device: see :func:`~.predict.predict_cases`.
         tta: likewise.
         prediction_processes: likewise ``processes``.
-        tolerance: see :func:`~nnunet_shapekd.evaluation.evaluate.evaluate_folders`.
+        tolerance: see :class:`~nnunet_shapekd.evaluation.evaluate.Judging`.
         patients: likewise.
         pattern: likewise.
         processes: likewise.
 
     Returns:
         What ``stress.json`` holds: the settings, and what :func:`over_patients` counts, with "means", one of each
-        model, shift and severity: mean Dice and HD95 over patients.
+        model, shift and severity: the headline metrics' means over patients.
 
     Raises:
         FileNotFoundError, ValueError: before anything is predicted, listing what is missing or does not fit together.
@@ -164,7 +163,9 @@ def stress(
     (out / MARK).parent.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
     evaluations: dict[tuple[str, str, int], Evaluation] = {}
-    judging = {"leave_out": leave_out, "tolerance": tolerance, "patients": patients, "pattern": pattern}
+    judging = Judging(
+        leave_out=leave_out, tolerance=tolerance, patients=patients, pattern=pattern, chill=True, processes=processes
+    )
     for i, (shift, severity) in enumerate(steps, start=1):
         print(f"[{i}/{len(steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
         with _images_folder(out / PREDICTIONS) as folder:
@@ -176,10 +177,8 @@ def stress(
                 predicted.parent.mkdir(exist_ok=True)
                 options = {"folds": of_case, "device": device, "tta": tta, "processes": prediction_processes}
                 predict_cases(one, files, predicted, **options)
-                options = {"dataset_json": one.folder / "dataset.json", "chill": True, "processes": processes}
-                evaluations[name, shift, severity] = evaluate_folders(
-                    labels, predicted, name=name, **options, **judging
-                )
+                here = replace(judging, dataset_json=one.folder / "dataset.json")
+                evaluations[name, shift, severity] = evaluate_folders(labels, predicted, here, name=name)
     first = next(iter(evaluations.values()))
     values, counts = over_patients(evaluations)
     result = {
@@ -317,7 +316,7 @@ def _size(shift: str, severity: int) -> float | None:
 def over_patients(
     evaluations: Mapping[tuple[str, str, int], Evaluation],
 ) -> tuple[dict[tuple[str, str, int], dict[str, np.ndarray]], dict[str, Any]]:
-    """Every step's Dice and HD95, of the same structures: those that have a value in all steps of all models.
+    """Every step's headline metrics, of the same structures: those that have a value in all steps of all models.
 
     Args:
         evaluations: of each model, shift and severity, of the same references.
@@ -332,7 +331,7 @@ def over_patients(
     for (name, *_), evaluation in evaluations.items():
         invented.setdefault(name, set()).update(defined(evaluation, "dice") - keys)
     values = {
-        step: {metric: per_patient(evaluation, mean_over_classes(evaluation, metric, keys)) for metric in SHOWN}
+        step: {one.key: per_patient(evaluation, mean_over_classes(evaluation, one.key, keys)) for one in headlines()}
         for step, evaluation in evaluations.items()
     }
     return values, {
@@ -363,11 +362,11 @@ def _write(
     from nnunet_shapekd.stress.pictures import curves
 
     first = next(iter(evaluations.values()))
-    header = ("model", "shift", "severity", "value", "in_training", *(first.header(key) for key in OF_EVALUATION))
+    header = ("model", "shift", "severity", "value", "in_training", *(first.header(key) for key in columns()))
     rows = []
     for (name, shift, severity), evaluation in evaluations.items():
         what = (name, shift, severity, _size(shift, severity), in_training(shift, severity, _marked(result)))
-        rows += [(*what, *(row[key] for key in OF_EVALUATION)) for row in evaluation.rows]
+        rows += [(*what, *(row[key] for key in columns())) for row in evaluation.rows]
     write_csv(folder / "stress.csv", header, rows)
     text = json.dumps(result, indent=2, allow_nan=False)
     (folder / "stress.json").write_text(text + "\n", encoding="utf-8")
@@ -375,28 +374,20 @@ def _write(
         "\n".join([*result["remarks"], "```", *lines(result), "```", ""]), encoding="utf-8"
     )
     kinds = [shift for shift in dict.fromkeys(shift for _, shift, _ in evaluations) if shift != UNSHIFTED]
-    for metric in SHOWN:
+    for metric in headlines():
         values: dict[str, dict[str, dict[int, np.ndarray]]] = {
             kind: {model["name"]: {} for model in result["models"]} for kind in kinds
         }
         for (name, shift, severity), of_metric in of_patients.items():
             for kind in kinds if shift == UNSHIFTED else [shift]:
-                values[kind][name][severity] = _factor(metric) * of_metric[metric]
-        figure = curves(values, _label(result, metric), result["n_patients"], _marked(result))
-        (folder / f"{metric}.png").write_bytes(png(figure))
+                values[kind][name][severity] = metric.factor * of_metric[metric.key]
+        figure = curves(values, metric.label(result["distance_unit"]), result["n_patients"], _marked(result))
+        (folder / f"{metric.key}.png").write_bytes(png(figure))
 
 
 def _marked(result: Mapping[str, Any]) -> bool:
     """Whether it is shown how strong nnU-Net's training makes a shift."""
     return result["normalisation"] == [Z_SCORE]
-
-
-def _factor(metric: str) -> int:
-    return 1 if metric in DISTANCES else 100
-
-
-def _label(result: Mapping[str, Any], metric: str) -> str:
-    return f"{NAMES[metric]} ({result['distance_unit'] if metric in DISTANCES else '%'})"
 
 
 def _examples(
@@ -442,17 +433,16 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"Without {result['n_invented']} structures that are not there and were predicted at some step: {each}."
     known = "nnU-Net trains with shifts up to severity 1 where there is a *, and with no others"
     yield f"0 is the image itself; {known}." if _marked(result) else "0 is the image itself."
-    for metric in SHOWN:
-        better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
+    for metric in headlines():
         table = [["", *map(str, levels)]]
         for shift in (kind for kind in dict.fromkeys(key[1] for key in of) if kind != UNSHIFTED):
             for model in result["models"]:
-                found = [of[model["name"], shift if level else UNSHIFTED, level][metric] for level in levels]
-                cells = ["–" if value is None else f"{_factor(metric) * value:.1f}" for value in found]
+                found = [of[model["name"], shift if level else UNSHIFTED, level][metric.key] for level in levels]
+                cells = ["–" if value is None else f"{metric.factor * value:.1f}" for value in found]
                 mark = "*" if _marked(result) and SHIFTS[shift].trained else " "
                 table.append([f"{shift:14} {mark}  {model['name']}", *cells])
         yield ""
-        yield f"{_label(result, metric)}, {better} is better"
+        yield f"{metric.label(result['distance_unit'])}, {metric.better} is better"
         yield from aligned(table)
 
 
@@ -461,5 +451,6 @@ def run(model_folder: str, images: str, labels: str, out: str, **options: Any) -
     result = stress(model_folder, images, labels, out, **options)
     print()
     print("\n".join(lines(result)))
-    print(f"\nWritten to {os.path.join(out, RESULTS)}: stress.csv, .json and .md, dice.png, hd95.png, examples.png")
+    curves = ", ".join(f"{metric.key}.png" for metric in headlines())
+    print(f"\nWritten to {os.path.join(out, RESULTS)}: stress.csv, .json and .md, {curves}, examples.png")
     return 0

@@ -37,7 +37,7 @@ from nnunetv2.postprocessing.remove_connected_components import (
     remove_all_but_largest_component_from_segmentation,
 )
 
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.evaluation.results import write_evaluation
 
 
@@ -68,14 +68,9 @@ def rows(experiment: Experiment, run: str) -> Iterator[dict[str, str]]:
             largest, judged = Path(to, "largest"), Path(to, "judged")
             largest.mkdir()
             keep_largest(folder, largest, labels)
-            found = evaluate_folders(
-                experiment.out / "raw" / reference,
-                largest,
-                dataset_json=dataset_json,
-                leave_out=["RV"] if ACROSS in reference else [],
-                chill=True,
-                processes=1,
-            )
+            left_out = ["RV"] if ACROSS in reference else []
+            judging = Judging(dataset_json=dataset_json, leave_out=left_out, chill=True, processes=1)
+            found = evaluate_folders(experiment.out / "raw" / reference, largest, judging)
             write_evaluation(found, judged)
             with (judged / "metrics.csv").open(newline="") as file:
                 for row in csv.DictReader(file):

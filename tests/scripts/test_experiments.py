@@ -16,7 +16,7 @@ import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from conftest import ROOT
 
-from nnunet_shapekd.evaluation.record import COLUMNS, Evaluation
+from nnunet_shapekd.evaluation.record import Evaluation, columns
 from nnunet_shapekd.evaluation.results import write_evaluation
 from nnunet_shapekd.method.distillation import LogitDistillation
 
@@ -110,7 +110,7 @@ def test_judging_what_is_not_prepared_says_so(tmp_path):
 
 def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:
     """One class; cases are PATIENT_NUMBER."""
-    nothing = dict.fromkeys(COLUMNS, math.nan)
+    nothing = dict.fromkeys(columns(), math.nan)
     rows = [
         {**nothing, "case": case, "patient": case.split("_")[0], "phase": "", "class": "polyp", "dice": value}
         | {"hd95": 10 * value, "reference_size": 100.0, "prediction_size": 80.0, "empty": ""}

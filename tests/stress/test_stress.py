@@ -28,7 +28,7 @@ pytest.importorskip("torchio")
 from nnunet_shapekd.across import predict
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.commands.cli import main
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.stress import stress as stress_module
 from nnunet_shapekd.stress.cases import drawn, find_subjects
 from nnunet_shapekd.stress.shifts import SHIFTS
@@ -113,7 +113,7 @@ def nnunets(model: Path, images: list[Path], out: Path, tta: bool) -> np.ndarray
 
 def test_severity_0_is_the_image_itself(done, raw, models, tmp_path):
     folder = done / "predictions" / "stock" / "none_0"
-    evaluation = evaluate_folders(raw / "labelsTr", folder, chill=True)
+    evaluation = evaluate_folders(raw / "labelsTr", folder, Judging(chill=True))
     ours = [row for row in rows_of(done) if row["model"] == "stock" and row["shift"] == "none"]
     assert [float(row["dice"]) for row in ours] == pytest.approx([row["dice"] for row in evaluation.rows], rel=1e-5)
     theirs = nnunets(models[STOCK], sorted((raw / "imagesTr").glob("case_3_*")), tmp_path / "theirs", tta=False)
