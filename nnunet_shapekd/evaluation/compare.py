@@ -11,7 +11,6 @@ even where the other model invented the structure; the row's note counts those.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.names import check_names, default_names
 from nnunet_shapekd.evaluation.record import MEAN, Evaluation
-from nnunet_shapekd.evaluation.results import fill, write_csv
+from nnunet_shapekd.evaluation.results import fill, write_csv, write_json
 from nnunet_shapekd.evaluation.statistics import (
     MIN_PATIENTS,
     bootstrap_interval,
@@ -98,29 +97,33 @@ def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistic
         raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in found))
 
     baseline, *models = evaluations
+    whose = baseline.patients
+    n_patients = len(set(whose.values()))
     teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
-    n_patients = len(set(baseline.patients.values()))
-    rows, listed = [], []
+    rows, listed, verdicts = [], [], []
     for metric in METRICS:
-        of_metric = []
+        of_metric, last = [], {}
         for model in models:
-            for name, values, note in _columns(baseline, model, metric):
-                row = {"model": model.name, "class": name, "metric": metric, "note": note}
-                row, patients, difference = _row(row, values, list(baseline.patients.values()), statistics)
+            for name, values, note, invented in _columns(baseline, model, metric):
+                key = {"model": model.name, "class": name, "metric": metric}
+                row, patients, difference = _row({**key, "note": note}, values, list(whose.values()), statistics)
                 of_metric.append(row)
+                last[model.name] = row, invented
                 if len(patients) < MIN_PATIENTS:
                     if n_patients >= MIN_PATIENTS:  # else the comparison's own notes say so, once
                         too_few = f"{len(patients)} patients are too few for an interval or a test"
                         row["note"] = "; ".join(filter(None, (note, too_few)))
-                    key = {"model": model.name, "class": name, "metric": metric}
-                    listed += [
-                        {**key, "patient": patient, "difference": float(value)}
-                        for patient, value in zip(patients, difference, strict=True)
-                    ]
+                    each = zip(patients, difference.tolist(), strict=True)
+                    listed += [{**key, "patient": patient, "difference": value} for patient, value in each]
         tested = [row for row in of_metric if row["p"] is not None and row["model"] not in teachers]
         for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row["p_holm"] = float(corrected)
         rows += of_metric
+        if metric == "dice":  # the primary outcome: of the mean over classes, or of the only class
+            verdicts = [
+                {"model": name, "text": verdict(row, baseline.name, statistics.confidence, teachers, invented)}
+                for name, (row, invented) in last.items()
+            ]
 
     comparison = {
         "reference": str(baseline.reference),
@@ -130,23 +133,12 @@ def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistic
         "distance_unit": baseline.distance_unit,
         "tolerance": baseline.tolerance,
         "n_patients": n_patients,
-        "n_cases": len(baseline.patients),
+        "n_cases": len(whose),
         "rows": rows,
         **({"patient_differences": listed} if listed else {}),
+        "verdicts": verdicts,
     }
-    # the primary outcome: Dice of the mean over classes, a model's last row of that metric
-    primary = {row["model"]: row for row in rows if row["metric"] == "dice"}
-    comparison["verdicts"] = [
-        {
-            "model": model.name,
-            "text": verdict(
-                primary[model.name], baseline.name, statistics.confidence, teachers, _invented(baseline, model)
-            ),
-        }
-        for model in models
-    ]
-    comparison["notes"] = notes(evaluations, comparison)
-    return comparison
+    return {**comparison, "notes": notes(evaluations, comparison)}
 
 
 def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
@@ -163,58 +155,46 @@ def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
             found.append(f"{len(alone)} cases that only {name} has: {some(sorted(alone))}")
     if moved := sorted(case for case in ours.keys() & theirs.keys() if ours[case] != theirs[case]):
         found.append(f"cases of other patients in {other.name} than in {baseline.name}: {some(moved)}")
-    sizes = {(row["case"], row["class"]): row["reference_size"] for row in baseline.rows}
-    edited = {
-        row["case"]
-        for row in other.rows
-        # files keep six significant digits
-        if not math.isclose(
-            row["reference_size"], sizes.get((row["case"], row["class"]), row["reference_size"]), rel_tol=1e-5
-        )
-    }
+    edited, sizes = set(), {(row["case"], row["class"]): row["reference_size"] for row in baseline.rows}
+    for row in other.rows:
+        size = sizes.get((row["case"], row["class"]), row["reference_size"])
+        if not math.isclose(row["reference_size"], size, rel_tol=1e-5):  # files keep six significant digits
+            edited.add(row["case"])
     if edited:
         found.append(f"the reference was another when {other.name} was evaluated: {some(sorted(edited))}")
     return found
 
 
-def _columns(baseline: Evaluation, model: Evaluation, metric: str) -> Iterator[tuple[str, np.ndarray, str]]:
-    """Class, values (cases, 2) of baseline and model, and note, for each class and for the mean over classes.
+def _columns(
+    baseline: Evaluation, model: Evaluation, metric: str
+) -> Iterator[tuple[str, np.ndarray, str, tuple[int, int]]]:
+    """Of each class and of the mean over classes: name, values (cases, 2) of baseline and model, note, and inventions.
 
-    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them.
+    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them. Inventions
+    are masks that only the one, and only the other has, where the reference has none.
     """
     cases, classes = list(baseline.patients), list(baseline.classes)
     tables = [evaluation.values(metric) for evaluation in (baseline, model)]
-    values = np.array([[[table[name].get(case, math.nan) for name in classes] for case in cases] for table in tables])
-    undefined = np.isnan(values).any(axis=0)  # (cases, classes)
-    invented = (undefined & ~np.isnan(values)).sum(axis=1)  # (2, classes)
+    values = np.array([[[table[name].get(case, math.nan) for case in cases] for name in classes] for table in tables])
+    undefined = np.isnan(values).any(axis=0)  # (classes, cases)
+    invented = (undefined & ~np.isnan(values)).sum(axis=2)  # (2, classes)
     values[:, undefined] = np.nan
+
+    def inventors(counts: np.ndarray) -> str:
+        who = [f"{n} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
+        return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
+
     for j, name in enumerate(classes):
-        note = ""
-        if left := int(undefined[:, j].sum()):
-            note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction"
-            note += _inventors(invented[:, j], baseline, model)
-        yield name, values[:, :, j].T, note
+        left = int(undefined[j].sum())
+        note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction" if left else ""
+        yield name, values[:, j].T, note + inventors(invented[:, j]), tuple(invented[:, j])
     if len(classes) > 1:
-        n_defined = (~undefined).sum(axis=1)
-        sums = np.nansum(values, axis=2)
+        n_defined = (~undefined).sum(axis=0)
+        sums = np.nansum(values, axis=1)
         means = np.divide(sums, n_defined, out=np.full_like(sums, np.nan), where=n_defined > 0)
-        fewer = int(np.sum(n_defined < len(classes)))
+        fewer, total = int(np.sum(n_defined < len(classes))), invented.sum(axis=1)
         note = f"{fewer} of {len(cases)} cases without some class" if fewer else ""
-        note += _inventors(invented.sum(axis=1), baseline, model)
-        yield MEAN, means.T, note
-
-
-def _inventors(counts: np.ndarray, baseline: Evaluation, model: Evaluation) -> str:
-    """How many masks left out only one of the two has, which the other one rightly has not."""
-    who = [f"{int(n)} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
-    return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
-
-
-def _invented(baseline: Evaluation, model: Evaluation) -> tuple[int, int]:
-    """Masks that only the baseline, and only the model has, where the reference has none."""
-    empty = [{(row["case"], row["class"]): row["empty"] for row in e.rows} for e in (baseline, model)]
-    pairs = [(own, empty[1][key]) for key, own in empty[0].items()]
-    return pairs.count(("reference", "both")), pairs.count(("both", "reference"))
+        yield MEAN, means.T, note + inventors(total), tuple(total)
 
 
 def _row(
@@ -293,6 +273,5 @@ def compare_folders(
             (building / one.name).mkdir()
             fill(one, building / one.name)
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
-        text = json.dumps(comparison, indent=2, allow_nan=False)
-        (building / FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(building / FILE, comparison)
     return comparison

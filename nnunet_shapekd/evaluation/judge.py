@@ -18,12 +18,11 @@ from nnunet_shapekd.files.label_maps import LabelMap
 def judge(
     reference: LabelMap, prediction: LabelMap, labels: Labels, tolerance: float, cardiac: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The row of every class, but for case, patient and phase.
+    """The row of every class, but for case, patient and phase, of two label maps in the same space.
+
+    Voxels whose reference is the ignore label belong to no class in either.
 
     Args:
-        reference: the reference.
-        prediction: in the same space.
-        labels: what the values mean; voxels whose reference is the ignore label belong to no class in either.
         tolerance: of the NSD, in the unit of the spacing.
         cardiac: of "lv", "myo" and "rv" those known -> class.
     """

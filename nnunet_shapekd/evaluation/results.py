@@ -32,25 +32,21 @@ def describe(values: Iterable[float]) -> dict[str, float | int | None]:
     }
 
 
-def shared(evaluations: Iterable[Evaluation], metric: str = "dice") -> tuple[set[tuple[str, str]], int]:
-    """What models can be averaged over without one of them gaining or losing a patient.
-
-    Args:
-        evaluations: of the same references.
-        metric: undefined where reference and prediction are empty.
+def shared(evaluations: Iterable[Evaluation]) -> tuple[set[tuple[str, str]], int]:
+    """What evaluations of the same references can be averaged over without one of them gaining or losing a patient.
 
     Returns:
-        (case, class) for which the metric is defined in all of them; and how many others there are, for which it is in
-        some: structures that are not there, and that some predicted.
+        (case, class) that is :func:`defined` in all of them; and how many others there are, which is defined in some:
+        structures that are not there, and that some predicted.
     """
-    of_each = [defined(evaluation, metric) for evaluation in evaluations]
+    of_each = [defined(evaluation) for evaluation in evaluations]
     keys = set.intersection(*of_each)
     return keys, len(set.union(*of_each) - keys)
 
 
-def defined(evaluation: Evaluation, metric: str) -> set[tuple[str, str]]:
-    """(case, class) for which a metric is defined."""
-    return {(row["case"], row["class"]) for row in evaluation.rows if not math.isnan(row[metric])}
+def defined(evaluation: Evaluation) -> set[tuple[str, str]]:
+    """(case, class) of which there is a mask: the metrics are defined."""
+    return {(row["case"], row["class"]) for row in evaluation.rows if not math.isnan(row["dice"])}
 
 
 def mean_over_classes(
@@ -58,8 +54,7 @@ def mean_over_classes(
 ) -> dict[str, float]:
     """Case -> mean of a metric over the classes for which it is defined, NaN if for none.
 
-    Args:
-        keys: (case, class) that count, such as :func:`shared` finds; by default all.
+    Only what is in ``keys`` counts, (case, class) such as :func:`shared` finds; by default all does.
     """
     found: dict[str, list[float]] = {case: [] for case in evaluation.patients}
     for row in evaluation.rows:
@@ -115,13 +110,9 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
-    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv`` into a folder.
+    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv``; names them.
 
-    Args:
-        out: a folder that is new, empty, or holds an earlier evaluation, which is replaced as a whole.
-
-    Returns:
-        The names of the files.
+    The folder is new, empty, or holds an earlier evaluation, which is replaced as a whole.
     """
     with new_folder(out, kind="evaluation") as folder:
         fill(evaluation, folder)
@@ -134,8 +125,11 @@ def fill(evaluation: Evaluation, folder: Path) -> None:
     write_csv(folder / "metrics.csv", header, ([row[key] for key in columns()] for row in evaluation.rows))
     if patients := indices(evaluation):
         write_csv(folder / "cardiac.csv", list(patients[0]), (row.values() for row in patients))
-    text = json.dumps(summarise(evaluation), indent=2, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "summary.json", summarise(evaluation))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:

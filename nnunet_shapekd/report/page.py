@@ -220,9 +220,9 @@ def _content(
 def _summary(evaluation: Evaluation) -> str:
     parts = []
     for metric in headlines():
-        mean = tables.scaled(metric, describe(mean_over_classes(evaluation, metric.key).values())["mean"])
-        unit = metric.shown_unit(evaluation.distance_unit)
-        parts.append(f"{metric.name} {tables.shown(mean, tables.digits(metric))} {unit}".rstrip())
+        mean = describe(mean_over_classes(evaluation, metric.key).values())["mean"]
+        mean = tables.shown(mean, tables.digits(metric), factor=metric.factor)
+        parts.append(f"{metric.name} {mean} {metric.shown_unit(evaluation.distance_unit)}".rstrip())
     return f"{evaluation.name}: mean over classes and cases, {', '.join(parts)}."
 
 

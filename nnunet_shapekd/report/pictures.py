@@ -58,12 +58,12 @@ def distributions(evaluations: Sequence[Evaluation], chosen_by: str) -> list[Pic
         drawn = _worst_classes(of_model[chosen_by], metric)
         values = {
             name: {
-                model: {case: tables.scaled(metric, value) for case, value in of[name].items()}
+                model: {case: metric.factor * value for case, value in of[name].items()}
                 for model, of in of_model.items()
             }
             for name in drawn
         }
-        label = caption = tables.metric_label(first, metric)
+        label = caption = metric.label(first.distance_unit, first.tolerance)
         if len(drawn) < len(styles):
             end = "lowest" if metric.higher_is_better else "highest"
             caption += f": the {len(drawn)} of {len(styles)} classes with the {end} mean of {chosen_by}"
@@ -97,11 +97,6 @@ def default_images(reference: Path) -> Path | None:
     return reference.parent / name if name and (reference.parent / name).is_dir() else None
 
 
-def _mean_dice(evaluation: Evaluation) -> dict[str, float]:
-    """Case -> mean Dice (0..1) over its defined classes; cases without one are left out."""
-    return {case: dice for case, dice in mean_over_classes(evaluation, "dice").items() if not math.isnan(dice)}
-
-
 def cases(
     evaluations: Sequence[Evaluation], chosen_by: str, images: Path | None
 ) -> tuple[str, list[tuple[str, Picture | None, str]]]:
@@ -109,7 +104,8 @@ def cases(
     images = images or default_images(evaluations[0].reference)
     index = image_index(images) if images else {}
     remark = "" if images else "No images are known: contours are on black. Give their folder with --images."
-    of_model = {e.name: _mean_dice(e) for e in evaluations}
+    means = {e.name: mean_over_classes(e, "dice") for e in evaluations}
+    of_model = {name: {case: dice for case, dice in of.items() if not math.isnan(dice)} for name, of in means.items()}
     content = []
     for which, case in overlays.chosen_cases(of_model[chosen_by]).items():
         dice = {name: f"Dice {tables.shown(100 * of[case], 1)} %" for name, of in of_model.items() if case in of}

@@ -45,33 +45,23 @@ def text(value: Any) -> Cell:
     return Cell(str(value), str(value))
 
 
-def number(value: float | None, digits: int = 0, signed: bool = False, detail: str = "") -> Cell:
+def number(value: float | None, digits: int = 0, signed: bool = False, detail: str = "", factor: int = 1) -> Cell:
     """A cell of a number; a dash for what is undefined."""
-    return Cell(shown(value, digits, signed), _finite(value), detail)
+    return Cell(shown(value, digits, signed, factor), _finite(value, factor), detail)
 
 
-def shown(value: float | None, digits: int = 0, signed: bool = False) -> str:
+def shown(value: float | None, digits: int = 0, signed: bool = False, factor: int = 1) -> str:
     """A number for a reader: a dash if undefined, a true minus."""
-    value = _finite(value)
+    value = _finite(value, factor)
     return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
 
 
-def _finite(value: float | None) -> float | None:
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def scaled(metric: Metric, value: float | None) -> float | None:
-    """The value in the unit it is shown in."""
-    return None if value is None else value * metric.factor
+def _finite(value: float | None, factor: int = 1) -> float | None:
+    return value * factor if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def digits(metric: Metric) -> int:
     return 1 if metric.unit == PERCENT else 2
-
-
-def metric_label(evaluation: Evaluation, metric: Metric) -> str:
-    """ "Dice (%)", "HD95 (mm)"."""
-    return metric.label(evaluation.distance_unit, evaluation.tolerance)
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
@@ -81,7 +71,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
         [text(_class(name)), *(_spread(metric, found[name].values()) for metric, found in columns.items())]
         for name in (*evaluation.classes, MEAN)
     ]
-    headings = [metric_label(evaluation, metric) for metric in columns]
+    headings = [metric.label(evaluation.distance_unit, evaluation.tolerance) for metric in columns]
     return Table(evaluation.name, ["class", *headings], rows[:-1], rows[-1:] if len(rows) > 2 else [])
 
 
@@ -89,9 +79,8 @@ def _spread(metric: Metric, values: Iterable[float]) -> Cell:
     found = describe(values)
     if not found["n"]:
         return Cell("–", None, "n 0")
-    mean, sd, median = (scaled(metric, found[key]) for key in ("mean", "sd", "median"))
-    places = digits(metric)
-    return Cell(f"{shown(mean, places)} ± {shown(sd, places)}", mean, f"median {shown(median, places)}, n {found['n']}")
+    mean, sd, median = (shown(found[key], digits(metric), factor=metric.factor) for key in ("mean", "sd", "median"))
+    return Cell(f"{mean} ± {sd}", found["mean"] * metric.factor, f"median {median}, n {found['n']}")
 
 
 def empty_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -157,17 +146,14 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
         for row in comparison["rows"]:
             if row["metric"] != key:
                 continue
-            mean, of_model, difference, low, high = (
-                scaled(metric, row[column]) for column in ("baseline_mean", "model_mean", "difference", "low", "high")
-            )
             rows.append(
                 [
                     text(row["model"]),
                     text(_class(row["class"])),
-                    number(mean, digits(metric)),
-                    number(of_model, digits(metric)),
-                    number(difference, 2, signed=True),
-                    _interval(low, high, 2),
+                    number(row["baseline_mean"], digits(metric), factor=metric.factor),
+                    number(row["model_mean"], digits(metric), factor=metric.factor),
+                    number(row["difference"], 2, signed=True, factor=metric.factor),
+                    _interval(row["low"], row["high"], 2, metric.factor),
                     _p(row["p"]),
                     _p(row["p_holm"]),
                     Cell(f"{shown(row['wins'])} – {shown(row['ties'])} – {shown(row['losses'])}", _finite(row["wins"])),
@@ -179,15 +165,14 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
             # a column that says one thing in every row is none
             kept = [len(comparison["models"]) > 2, *[True] * (len(columns) - 2), any(row[-1].text for row in rows)]
             rows = [list(compress(row, kept)) for row in rows]
-            caption = f"{metric_label(evaluation, metric)}: {metric.better} is better"
+            caption = f"{metric.label(evaluation.distance_unit, evaluation.tolerance)}: {metric.better} is better"
             tables[key] = Table(caption, list(compress(columns, kept)), rows), patients_table(comparison, metric)
     return tables
 
 
-def _interval(low: float | None, high: float | None, digits: int) -> Cell:
-    if _finite(low) is None or _finite(high) is None:
-        return Cell("–", _finite(low))
-    return Cell(f"{shown(low, digits, True)} to {shown(high, digits, True)}", low)
+def _interval(low: float | None, high: float | None, digits: int, factor: int = 1) -> Cell:
+    ends = [shown(end, digits, True, factor) for end in (low, high)]
+    return Cell("–" if "–" in ends else " to ".join(ends), _finite(low, factor))
 
 
 def _p(value: float | None) -> Cell:
@@ -226,7 +211,7 @@ def patients_table(comparison: Mapping[str, Any], metric: Metric) -> Table | Non
     for entry in found:
         of_row.setdefault((entry["model"], entry["class"]), {})[entry["patient"]] = entry["difference"]
     rows = [
-        [text(model), text(_class(name)), *(number(scaled(metric, of.get(p)), 2, signed=True) for p in patients)]
+        [text(model), text(_class(name)), *(number(of.get(p), 2, signed=True, factor=metric.factor) for p in patients)]
         for (model, name), of in of_row.items()
     ]
     return Table("Difference of each patient", ["model", "class", *patients], rows) if rows else None

@@ -5,7 +5,6 @@ It stands in for a second dataset where there is none, and is no substitute: sca
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -29,7 +28,7 @@ from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.evaluation.metrics import headlines
 from nnunet_shapekd.evaluation.plausibility import cut_axis
 from nnunet_shapekd.evaluation.record import Evaluation, columns
-from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared, write_csv
+from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared, write_csv, write_json
 from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.files.output import check_free, left_behind, new_folder
 from nnunet_shapekd.stress.cases import (
@@ -329,7 +328,7 @@ def over_patients(
     keys, n_invented = shared(evaluations.values())
     invented: dict[str, set[tuple[str, str]]] = {}
     for (name, *_), evaluation in evaluations.items():
-        invented.setdefault(name, set()).update(defined(evaluation, "dice") - keys)
+        invented.setdefault(name, set()).update(defined(evaluation) - keys)
     values = {
         step: {one.key: per_patient(evaluation, mean_over_classes(evaluation, one.key, keys)) for one in headlines()}
         for step, evaluation in evaluations.items()
@@ -368,8 +367,7 @@ def _write(
         what = (name, shift, severity, _size(shift, severity), in_training(shift, severity, _marked(result)))
         rows += [(*what, *(row[key] for key in columns())) for row in evaluation.rows]
     write_csv(folder / "stress.csv", header, rows)
-    text = json.dumps(result, indent=2, allow_nan=False)
-    (folder / "stress.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "stress.json", result)
     (folder / "stress.md").write_text(
         "\n".join([*result["remarks"], "```", *lines(result), "```", ""]), encoding="utf-8"
     )

@@ -469,6 +469,14 @@ def test_problems_of_all_models_are_listed_together(folders, tmp_path):
         compare_folders(reference, [a, b], None, tmp_path / "out", JUDGING)
 
 
+def test_options_out_of_range_are_refused_before_anything_is_judged(folders, tmp_path, capsys):
+    paths = [str(folders(name, 0)) for name in ("reference", "a", "b")]
+    (tmp_path / "a" / "case0.png").write_bytes(b"no image")
+    for option, value in (("--confidence", "95"), ("--resamples", "1"), ("--seed", "-1"), ("--tolerance", "-1")):
+        assert main(["compare", *paths, "-o", str(tmp_path / "out"), "-l", "1", "2", option, value]) == 1
+        assert option in (error := capsys.readouterr().err) and "case0.png" not in error
+
+
 def test_predictions_must_be_two_different_folders(tmp_path):
     with pytest.raises(ValueError, match="got 1; `shapekd evaluate`"):
         compare_folders(tmp_path, [tmp_path / "a"], None, tmp_path / "out")

@@ -15,6 +15,7 @@ from nnunet_shapekd.across import table
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation import metrics
 from nnunet_shapekd.evaluation.metrics import DIAGONAL, DISTANCE, METRICS, PERCENT, Metric, Pair
+from nnunet_shapekd.evaluation.plausibility import COUNTS
 from nnunet_shapekd.evaluation.results import read_evaluation
 from nnunet_shapekd.stress import stress
 
@@ -201,3 +202,12 @@ def test_a_new_row_is_in_every_file_and_table(
     means = [{"model": name, "shift": "none", "severity": 0, **dict.fromkeys(METRICS, 0.5)} for name in "ab"]
     result = {"models": models, "means": means, "classes": ["1"], "distance_unit": "px", "normalisation": [], **counts}
     assert f"{label}, {better} is better" in list(stress.lines(result))
+
+
+def test_what_is_counted_for_plausibility_is_a_row_too(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(COUNTS, "rows", lambda mask, _: int(mask.any(axis=1).sum()))
+    assert main(["evaluate", *folders[:2], "-o", str(tmp_path / "out"), "-l", "1", "-np", "1"]) == 0
+    assert "  rows\n" in capsys.readouterr().out
+    with (tmp_path / "out" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["rows"], row["reference_rows"]) for row in rows] == [("0", "10")] + [("8", "10")] * 6
