@@ -240,10 +240,7 @@ def compare_folders(
         out: new or empty folder, or one of an earlier comparison, which is replaced: ``comparison.json``,
             ``comparison.csv`` and, in a folder of each model's name, what ``shapekd evaluate`` writes.
         judging: see :func:`~.evaluate.evaluate_folders`.
-        statistics: see :func:`compare_evaluations`.
-
-    Returns:
-        The comparison, see :func:`compare_evaluations`.
+        statistics: see :func:`compare_evaluations`, whose result is returned.
 
     Raises:
         FileNotFoundError: if a folder is missing.

@@ -24,7 +24,10 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     table = [["", *(metric.name for metric in METRICS.values()), "n"]]
     for name, found in summary["metrics"].items():
-        cells = [_mean_sd(found[evaluation.header(key)], metric.factor) for key, metric in METRICS.items()]
+        cells = []
+        for key, metric in METRICS.items():
+            mean, sd = (found[evaluation.header(key)][what] for what in ("mean", "sd"))
+            cells.append(shown(mean, metric.factor) + ("" if sd is None else f" ± {shown(sd, metric.factor)}"))
         table.append([name, *cells, str(found["dice"]["n"])])
     yield from aligned(table)
     yield ""
@@ -49,10 +52,6 @@ def aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
     for row in table:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip()
-
-
-def _mean_sd(found: dict[str, Any], factor: float) -> str:
-    return shown(found["mean"], factor) + ("" if found["sd"] is None else f" ± {shown(found['sd'], factor)}")
 
 
 def _empty_masks(empty: dict[str, dict[str, int]]) -> Iterator[str]:

@@ -46,11 +46,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image as (d, h, w), or (d, h, w, 3) of a colour image; d = 1 of a 2D file.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
+    """An image as (d, h, w), or (d, h, w, 3) of a colour image, d = 1 of a 2D file; raises ValueError if unreadable."""
     try:
         if path.name.endswith((".nii", ".nii.gz")):
             import nibabel  # SimpleITK reads NaN as 0 there

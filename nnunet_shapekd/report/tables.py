@@ -126,41 +126,30 @@ def _total(counts: Iterable[float]) -> Cell:
 
 def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> dict[str, tuple[Table, Table | None]]:
     """Metric -> the comparison's rows of it, and the patients' differences where they are listed."""
-    confidence = f"{100 * comparison['confidence']:g} %"
+    interval = f"{100 * comparison['confidence']:g} % interval"
     columns = [
-        "model",
-        "class",
-        "baseline’s mean",
-        "model’s mean",
-        "difference",
-        f"{confidence} interval",
-        "p",
-        "p (Holm)",
-        "better – equal – worse",
-        "patients (cases)",
-        "note",
-    ]
+        "model", "class", "baseline’s mean", "model’s mean", "difference", interval, "p", "p (Holm)",
+        "better – equal – worse", "patients (cases)", "note",
+    ]  # fmt: skip
     tables = {}
     for key, metric in METRICS.items():
-        rows = []
-        for row in comparison["rows"]:
-            if row["metric"] != key:
-                continue
-            rows.append(
-                [
-                    text(row["model"]),
-                    text(_class(row["class"])),
-                    number(row["baseline_mean"], digits(metric), factor=metric.factor),
-                    number(row["model_mean"], digits(metric), factor=metric.factor),
-                    number(row["difference"], 2, signed=True, factor=metric.factor),
-                    _interval(row["low"], row["high"], 2, metric.factor),
-                    _p(row["p"]),
-                    _p(row["p_holm"]),
-                    Cell(f"{shown(row['wins'])} – {shown(row['ties'])} – {shown(row['losses'])}", _finite(row["wins"])),
-                    Cell(f"{shown(row['n_patients'])} ({shown(row['n_cases'])})", _finite(row["n_patients"])),
-                    text(row["note"]),
-                ]
-            )
+        rows = [
+            [
+                text(row["model"]),
+                text(_class(row["class"])),
+                number(row["baseline_mean"], digits(metric), factor=metric.factor),
+                number(row["model_mean"], digits(metric), factor=metric.factor),
+                number(row["difference"], 2, signed=True, factor=metric.factor),
+                _interval(row["low"], row["high"], 2, metric.factor),
+                _p(row["p"]),
+                _p(row["p_holm"]),
+                Cell(f"{shown(row['wins'])} – {shown(row['ties'])} – {shown(row['losses'])}", _finite(row["wins"])),
+                Cell(f"{shown(row['n_patients'])} ({shown(row['n_cases'])})", _finite(row["n_patients"])),
+                text(row["note"]),
+            ]
+            for row in comparison["rows"]
+            if row["metric"] == key
+        ]
         if rows:
             # a column that says one thing in every row is none
             kept = [len(comparison["models"]) > 2, *[True] * (len(columns) - 2), any(row[-1].text for row in rows)]
