@@ -23,7 +23,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.evaluation.cases import find_cases, labels_by_value
-from nnunet_shapekd.evaluation.surface import border, surface_metrics
+from nnunet_shapekd.evaluation.metrics import METRICS, Pair
+from nnunet_shapekd.evaluation.surface import border
 from nnunet_shapekd.files.label_maps import read_label_map
 
 NAN = float("nan")
@@ -33,8 +34,8 @@ ORDER = ("hd95", "hd", "assd", "nsd")
 def ours(a: np.ndarray, b: np.ndarray, spacing: tuple) -> list[float]:
     """As `shapekd evaluate` calls it: cropped to what both masks fill."""
     box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in (a | b).nonzero())
-    found = surface_metrics(a[box], b[box], spacing, 1.0)
-    return [found[key] for key in ORDER]
+    pair = Pair(a[box], b[box], spacing, tolerance=1.0, diagonal=NAN)
+    return [METRICS[key].of(pair) for key in ORDER]
 
 
 def monai(a: np.ndarray, b: np.ndarray, spacing: tuple, only_hd95: bool = False) -> list[float]:

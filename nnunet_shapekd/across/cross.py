@@ -6,10 +6,10 @@ the baseline by what it was trained on. Of a model's own dataset only cases are 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all
 from nnunet_shapekd.evaluation import compare
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.record import MEAN, METRICS, Evaluation
-from nnunet_shapekd.evaluation.results import mean_over_classes, per_patient, write_csv, write_evaluation
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import METRICS
+from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.evaluation.results import per_patient, with_mean, write_csv, write_evaluation, write_json
 from nnunet_shapekd.files.output import check_free, new_file, new_folder
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
@@ -50,14 +51,14 @@ def cross(
     out = Path(os.path.abspath(out))
     check_own(out, PREDICTIONS)
     find_device(options.device)
+    judging = Judging(tolerance=options.tolerance, pattern=options.pattern, processes=options.processes, chill=True)
+    statistics = compare.Statistics(options.seed, options.resamples, options.confidence)
     models = read_models(model_folder, options)
     tasks = plan_all([find_dataset(dataset) for dataset in datasets], list(models.values()), options)
     for task in tasks:
         check_free(out / task.dataset.name, "comparison" if len(models) > 1 else "evaluation")
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
-    judging = {"tolerance": options.tolerance, "pattern": options.pattern, "processes": options.processes}
-    statistics = {"seed": options.seed, "resamples": options.resamples, "confidence": options.confidence}
     rows, described = [], []
     for task in tasks:
         predictions = [out / PREDICTIONS / name / task.dataset.name / task.part for name in models]
@@ -65,12 +66,12 @@ def cross(
             print(f"{name} on {task.dataset.name}", flush=True)
             predict_cases(model, task.images, folder, options, task.folds)
         references, dataset_json = _references(task, model, out, options.processes)
-        own = {"dataset_json": dataset_json, "leave_out": task.matching.left_out, "chill": True}
+        here = replace(judging, dataset_json=dataset_json, leave_out=task.matching.left_out)
         names, target = list(models), out / task.dataset.name
         if len(models) > 1:
-            found = compare.compare_folders(references, predictions, names, target, **statistics, **judging, **own)
+            found = compare.compare_folders(references, predictions, names, target, here, statistics)
         else:
-            evaluation = evaluate_folders(references, predictions[0], name=names[0], **judging, **own)
+            evaluation = evaluate_folders(references, predictions[0], here, name=names[0])
             write_evaluation(evaluation, target)
             found = {"rows": _means(evaluation), "distance_unit": evaluation.distance_unit}
         where = {"dataset": task.dataset.name, "where": task.where, "part": task.part}
@@ -87,7 +88,7 @@ def cross(
     with new_file(out / "cross.csv") as path:
         write_csv(path, COLUMNS, ([row[key] for key in COLUMNS] for row in rows))
     with new_file(out / "cross.json") as path:
-        path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path, result)
     return result
 
 
@@ -107,11 +108,7 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
 def _means(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Rows as a comparison has them, of one model: means over patients."""
     for metric in METRICS:
-        values = {name: {} for name in evaluation.classes}
-        for row in evaluation.rows:
-            values[row["class"]][row["case"]] = row[metric]
-        if len(values) > 1:
-            values[MEAN] = mean_over_classes(evaluation, metric)
+        values = with_mean(evaluation, metric) if len(evaluation.classes) > 1 else evaluation.values(metric)
         for name, of_case in values.items():
             means = per_patient(evaluation, of_case)
             n_cases = sum(not math.isnan(value) for value in of_case.values())

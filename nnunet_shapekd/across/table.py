@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nnunet_shapekd.evaluation.record import DISTANCES, HIGHER_IS_BETTER, MEAN
-from nnunet_shapekd.evaluation.tables import NAMES, aligned, p_text, signed
+from nnunet_shapekd.evaluation.metrics import headlines
+from nnunet_shapekd.evaluation.record import MEAN
+from nnunet_shapekd.evaluation.tables import aligned, comparison_cells, comparison_head
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -20,31 +21,21 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         parts = [f"images{dataset['part']}, {dataset['n_cases']} cases", dataset["labels"], *dataset["remarks"]]
         yield from _wrapped(f"{dataset['name']} ({dataset['where']}): {'; '.join(parts)}", "  ")
     width = max((len(model["name"]) for model in others), default=0)
-    for metric in ("dice", "hd95"):
-        rows = [row for row in result["rows"] if row["metric"] == metric]
+    for metric in headlines():
+        rows = [row for row in result["rows"] if row["metric"] == metric.key]
         # a model's last row of a dataset is the mean over the classes, or the only class
         rows = list({(row["dataset"], row["model"]): row for row in rows}.values())
-        factor = 1 if metric in DISTANCES else 100
-        units = " or ".join(sorted({row["distance_unit"] for row in rows})) if metric in DISTANCES else "%"
-        head = ["cases", "patients", first["name"]]
-        if others:
-            model = "model" if len(others) > 1 else others[0]["name"]
-            head += [model, "difference", f"{100 * result['confidence']:g} % interval", "p", "p (Holm)"]
-        table = [["", *head]]
+        units = " or ".join(sorted({row["distance_unit"] for row in rows}))
+        model = "model" if len(others) > 1 else others[0]["name"] if others else ""
+        head = comparison_head(first["name"], model, result["confidence"])
+        table = [["", "cases", "patients", *(head if others else head[:1])]]
         for row in rows:
             name = f"{row['dataset']}  {row['where']}" + (f"  {row['model']:{width}}" if len(others) > 1 else "")
-            means = [row["baseline_mean"], row["model_mean"]] if others else [row["model_mean"]]
-            cells = ["–" if mean is None else f"{factor * mean:.2f}" for mean in means]
-            if others:
-                cells.append("–" if row["difference"] is None else signed(factor * row["difference"]))
-                ends = [row["low"], row["high"]]
-                cells.append("–" if None in ends else " to ".join(signed(factor * end) for end in ends))
-                cells += ["–" if p is None else p_text(p).removeprefix("= ") for p in (row["p"], row["p_holm"])]
-            table.append([name, str(row["n_cases"]), str(row["n_patients"]), *cells])
+            cells = comparison_cells(metric, row)
+            table.append([name, str(row["n_cases"]), str(row["n_patients"]), *(cells if others else cells[1:2])])
         of = f"mean over {', '.join(_judged(result))}"
-        better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
         yield ""
-        yield f"{NAMES[metric]} ({units}), {of}; means over patients; {better} is better"
+        yield f"{metric.label(units)}, {of}; means over patients; {metric.better} is better"
         yield from aligned(table)
     yield ""
     if others:

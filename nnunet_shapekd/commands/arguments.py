@@ -88,12 +88,6 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     add("-np", "--processes", type=int, help="cases read at once (default: the cores, at most 8)")
 
 
-def judging(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of :func:`~nnunet_shapekd.evaluation.evaluate.evaluate_folders` that :func:`add_judging` asks for."""
-    names = ("dataset_json", "labels", "ignore_label", "leave_out", "tolerance", "patients", "pattern", "chill")
-    return {name: getattr(args, name) for name in (*names, "processes")}
-
-
 def add_statistics(parser: argparse.ArgumentParser) -> None:
     """What ``compare`` and ``cross`` are told about differences."""
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from nnunet_shapekd.commands.arguments import add_judging, add_statistics, judging
+from nnunet_shapekd.commands.arguments import add_judging, add_statistics, options_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +19,12 @@ def run(args: argparse.Namespace) -> int:
     """Paired differences of models to the first one, per class and metric, with a patient as the unit: bootstrap
     intervals, Wilcoxon's signed-rank p with Holm's correction, and a verdict in one sentence.
     """
-    from nnunet_shapekd.evaluation.compare import compare_folders
+    from nnunet_shapekd.evaluation.compare import Statistics, compare_folders
+    from nnunet_shapekd.evaluation.evaluate import Judging
     from nnunet_shapekd.evaluation.tables import comparison_lines
 
-    statistics = {"seed": args.seed, "resamples": args.resamples, "confidence": args.confidence}
-    comparison = compare_folders(args.reference, args.predictions, args.names, args.out, **statistics, **judging(args))
+    options = options_of(Judging, args), options_of(Statistics, args)
+    comparison = compare_folders(args.reference, args.predictions, args.names, args.out, *options)
     print("\n".join(comparison_lines(comparison)))
     print(f"\nWritten to {args.out}. Next: shapekd report {args.out} -o REPORT")
     return 0

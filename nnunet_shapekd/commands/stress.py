@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     structure), predict them with a trained model folder of nnU-Net's and its baselines, and draw Dice and HD95 against
     severity. All is checked before anything is predicted.
     """
+    from nnunet_shapekd.evaluation.metrics import headlines
     from nnunet_shapekd.stress.options import StressOptions
     from nnunet_shapekd.stress.stress import RESULTS, stress
     from nnunet_shapekd.stress.tables import lines
@@ -34,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
     result = stress(args.model, args.images, args.labels, args.out, options_of(StressOptions, args))
     print()
     print("\n".join(lines(result)))
-    written = "stress.csv, .json and .md, dice.png, hd95.png, examples.png"
-    print(f"\nWritten to {os.path.join(args.out, RESULTS)}: {written}")
+    curves = ", ".join(f"{metric.key}.png" for metric in headlines())
+    print(f"\nWritten to {os.path.join(args.out, RESULTS)}: stress.csv, .json and .md, {curves}, examples.png")
     return 0

@@ -64,14 +64,12 @@ def indices(evaluation: Evaluation) -> list[dict[str, Any]]:
             volumes[patient, phase, structures[row["class"]]] = (row["reference_size"], row["prediction_size"])
     rows = []
     for patient in sorted({patient for patient, _ in cases}):
-        of_patient = {}
-        for ventricle in ("lv", "rv"):
-            diastole, systole = (volumes.get((patient, phase, ventricle)) for phase in ("ED", "ES"))
-            both = diastole and systole and tuple(map(ejection_fraction, diastole, systole))
-            name = ventricle.upper()
-            of_patient |= {f"{name} EDV": diastole, f"{name} ESV": systole, f"{name} EF": both}
         muscle = volumes.get((patient, "ED", "myo"))
-        of_patient["LV mass"] = muscle and tuple(MYOCARDIAL_DENSITY * volume for volume in muscle)
+        of_patient = {"LV mass": muscle and tuple(MYOCARDIAL_DENSITY * volume for volume in muscle)}
+        for name in ("LV", "RV"):
+            edv, esv = (volumes.get((patient, phase, name.lower())) for phase in ("ED", "ES"))
+            of_patient |= {f"{name} EDV": edv, f"{name} ESV": esv}
+            of_patient[f"{name} EF"] = edv and esv and tuple(map(ejection_fraction, edv, esv))
         rows += [
             {"patient": patient, "index": index, "unit": unit, "reference": pair[0], "prediction": pair[1]}
             for index, unit in INDICES.items()

@@ -95,13 +95,10 @@ def labels_by_value(values: Sequence[int], ignore: int | None = None) -> Labels:
 
 
 def find_dataset_json(reference: Path, prediction: Path) -> Path:
-    """The dataset.json of two folders: beside the predictions or above them, or above the references.
+    """The dataset.json of two folders; raises FileNotFoundError, naming where it was sought.
 
     ``nnUNetv2_predict`` copies it beside its predictions; a ``validation`` folder has it two levels up; ``labelsTr``
     and ``gt_segmentations`` have it one level up.
-
-    Raises:
-        FileNotFoundError: naming where it was sought.
     """
     candidates = [prediction, *list(prediction.parents)[:2], reference.parent, reference]
     for folder in candidates:
@@ -113,12 +110,7 @@ def find_dataset_json(reference: Path, prediction: Path) -> Path:
 
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
-    """The content of a dataset.json.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is not JSON, or no object.
-    """
+    """The content of a dataset.json; raises FileNotFoundError or ValueError, saying what is expected."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -151,45 +143,34 @@ class Case:
 
 
 def find_cases(reference: Path, prediction: Path, file_ending: str, chill: bool) -> tuple[list[Case], list[str]]:
-    """Pairs of files of the same name, and what is missing or superfluous.
-
-    Args:
-        reference: folder.
-        prediction: folder.
-        file_ending: of the files that count.
-        chill: references without a prediction are no problem.
+    """Pairs of files of the same name in two folders, and what is missing (unless ``chill``) or superfluous.
 
     Raises:
-        FileNotFoundError: if a folder is missing or has no such file.
+        FileNotFoundError: if a folder has no file of this ending.
     """
-    files = {}
+    names = []
     for folder in (reference, prediction):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder")
-        found = {path.name: path for path in sorted(folder.iterdir()) if path.name.endswith(file_ending)}
-        files[folder] = {name: path for name, path in found.items() if not name.startswith(".") and path.is_file()}
-        if not files[folder]:
+        found = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        names.append([name for name in found if name.endswith(file_ending)])
+        if not names[-1]:
             present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
             raise FileNotFoundError(f"{folder}: no files ending in {file_ending}; found there: {present}")
-    references, predictions = files[reference], files[prediction]
-    missing = [] if chill else [name for name in references if name not in predictions]
-    problems = [f"{prediction / name}: is missing" for name in missing]
-    problems += [f"{predictions[name]}: has no reference in {reference}" for name in predictions.keys() - references]
-    stems = ((name, name.removesuffix(file_ending)) for name in references if name in predictions)
-    cases = [Case(stem, references[name], predictions[name], stem) for name, stem in stems]
+    references, predictions = map(set, names)
+    problems = [] if chill else [f"{prediction / name}: is missing" for name in references - predictions]
+    problems += [f"{prediction / name}: has no reference in {reference}" for name in predictions - references]
+    stems = [name.removesuffix(file_ending) for name in names[0] if name in predictions]
+    cases = [
+        Case(stem, *(folder / f"{stem}{file_ending}" for folder in (reference, prediction)), stem) for stem in stems
+    ]
     return cases, sorted(problems)
 
 
 def with_patients(
     cases: Sequence[Case], reference: Path, patients: str | Path | None, pattern: str | None
 ) -> list[Case]:
-    """The cases with patient and phase: by the table or the pattern given, or else by patients.csv and their names.
+    """The cases with patient and phase: :func:`by_table` or :func:`by_pattern`, whichever is given.
 
-    Args:
-        cases: without.
-        reference: their references' folder; patients.csv may lie beside it.
-        patients: see :func:`by_table`.
-        pattern: see :func:`by_pattern`.
+    By default by their names, and by patients.csv beside the references' folder where there is one.
 
     Raises:
         FileNotFoundError, ValueError: as these functions do, or if both are given.

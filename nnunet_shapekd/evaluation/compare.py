@@ -11,19 +11,20 @@ even where the other model invented the structure; the row's note counts those.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnunet_shapekd.evaluation.cases import some
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.names import check_names, default_names
-from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, MEAN, METRICS, Evaluation
-from nnunet_shapekd.evaluation.results import fill, write_csv
+from nnunet_shapekd.evaluation.record import MEAN, Evaluation
+from nnunet_shapekd.evaluation.results import fill, write_csv, write_json
 from nnunet_shapekd.evaluation.statistics import (
     MIN_PATIENTS,
     bootstrap_interval,
@@ -43,16 +44,39 @@ COLUMNS = (
 )
 
 
-def compare_evaluations(
-    evaluations: Sequence[Evaluation], *, seed: int = 0, resamples: int = 9999, confidence: float = 0.95
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Statistics:
+    """How differences are tested.
+
+    Attributes:
+        seed: of the bootstrap; every row draws the same resamples, so no row depends on which others there are.
+        resamples: of the bootstrap.
+        confidence: of the intervals; the verdicts' level of significance is 1 - confidence.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+
+    seed: int = 0
+    resamples: int = 9999
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence <= 0.99:
+            # beyond, the few patients' bootstrap has no tails to cut
+            raise ValueError(f"--confidence: expected 0.5 to 0.99, such as 0.95, got {self.confidence}")
+        if self.resamples < 100:
+            raise ValueError(f"--resamples: expected 100 or more, got {self.resamples}")
+        if self.seed < 0:
+            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
+
+
+def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistics | None = None) -> dict[str, Any]:
     """Compare models with the first one, the baseline.
 
     Args:
         evaluations: two or more, of the same cases.
-        seed: of the bootstrap; every row draws the same resamples, so no row depends on which others there are.
-        resamples: of the bootstrap.
-        confidence: of the intervals; the verdicts' level of significance is 1 - confidence.
+        statistics: by default as ``Statistics()`` says.
 
     Returns:
         What ``comparison.json`` holds: "reference", "baseline", "models" (baseline first), "seed", "resamples",
@@ -62,79 +86,59 @@ def compare_evaluations(
         there is no row of the mean, which would test the same twice.
 
     Raises:
-        ValueError: if there are fewer than two, two have one name, the evaluations are of different things (all
-            differences are listed), or an argument is out of range.
+        ValueError: if there are fewer than two, two have one name, or the evaluations are of different things (all
+            differences are listed).
     """
+    statistics = statistics or Statistics()
     if len(evaluations) < 2:
         raise ValueError(f"expected the evaluations of two models or more, got {len(evaluations)}")
-    _check_options(seed, resamples, confidence)
     check_names([evaluation.name for evaluation in evaluations])
     if found := [line for other in evaluations[1:] for line in differences(evaluations[0], other)]:
         raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in found))
 
-    baseline = evaluations[0]
+    baseline, *models = evaluations
+    whose = baseline.patients
+    n_patients = len(set(whose.values()))
     teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
-    whose = {row["case"]: row["patient"] for row in baseline.rows}
-    rows, listed = [], []
+    rows, listed, verdicts = [], [], []
     for metric in METRICS:
-        of_metric = []
-        for model in evaluations[1:]:
-            for column in _columns(baseline, model, metric):
-                row, patients, means = _row(baseline, model, metric, *column, list(whose.values()))
+        of_metric, last = [], {}
+        for model in models:
+            for name, values, note, invented in _columns(baseline, model, metric):
+                key = {"model": model.name, "class": name, "metric": metric}
+                row, patients, difference = _row({**key, "note": note}, values, list(whose.values()), statistics)
                 of_metric.append(row)
-                difference = means[:, 1] - means[:, 0]
-                if len(patients) >= MIN_PATIENTS:
-                    row["low"], row["high"] = bootstrap_interval(
-                        difference, confidence=confidence, resamples=resamples, seed=seed
-                    )
-                    row["p"] = signed_rank_p(difference)
-                else:
-                    if len(set(whose.values())) >= MIN_PATIENTS:  # else the comparison's own notes say so, once
+                last[model.name] = row, invented
+                if len(patients) < MIN_PATIENTS:
+                    if n_patients >= MIN_PATIENTS:  # else the comparison's own notes say so, once
                         too_few = f"{len(patients)} patients are too few for an interval or a test"
-                        row["note"] = "; ".join(filter(None, (row["note"], too_few)))
-                    key = {"model": model.name, "class": row["class"], "metric": metric}
-                    listed += [
-                        {**key, "patient": patient, "difference": float(value)}
-                        for patient, value in zip(patients, difference, strict=True)
-                    ]
+                        row["note"] = "; ".join(filter(None, (note, too_few)))
+                    each = zip(patients, difference.tolist(), strict=True)
+                    listed += [{**key, "patient": patient, "difference": value} for patient, value in each]
         tested = [row for row in of_metric if row["p"] is not None and row["model"] not in teachers]
         for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row["p_holm"] = float(corrected)
         rows += of_metric
+        if metric == "dice":  # the primary outcome: of the mean over classes, or of the only class
+            verdicts = [
+                {"model": name, "text": verdict(row, baseline.name, statistics.confidence, teachers, invented)}
+                for name, (row, invented) in last.items()
+            ]
 
     comparison = {
         "reference": str(baseline.reference),
         "baseline": baseline.name,
         "models": [evaluation.name for evaluation in evaluations],
-        "seed": seed,
-        "resamples": resamples,
-        "confidence": confidence,
+        **asdict(statistics),
         "distance_unit": baseline.distance_unit,
         "tolerance": baseline.tolerance,
-        "n_patients": len(set(whose.values())),
+        "n_patients": n_patients,
         "n_cases": len(whose),
         "rows": rows,
         **({"patient_differences": listed} if listed else {}),
+        "verdicts": verdicts,
     }
-    # the primary outcome: Dice of the mean over classes, a model's last row of that metric
-    models = {evaluation.name: evaluation for evaluation in evaluations}
-    primary = {row["model"]: row for row in rows if row["metric"] == "dice"}
-    comparison["verdicts"] = [
-        {"model": name, "text": verdict(row, baseline.name, confidence, teachers, _invented(baseline, models[name]))}
-        for name, row in primary.items()
-    ]
-    comparison["notes"] = notes(evaluations, comparison)
-    return comparison
-
-
-def _check_options(seed: int, resamples: int, confidence: float) -> None:
-    if not 0.5 <= confidence <= 0.99:
-        # beyond, the few patients' bootstrap has no tails to cut
-        raise ValueError(f"--confidence: expected 0.5 to 0.99, such as 0.95, got {confidence}")
-    if resamples < 100:
-        raise ValueError(f"--resamples: expected 100 or more, got {resamples}")
-    if seed < 0:
-        raise ValueError(f"--seed: expected 0 or more, got {seed}")
+    return {**comparison, "notes": notes(evaluations, comparison)}
 
 
 def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
@@ -145,89 +149,78 @@ def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
         ours, theirs = getattr(baseline, what), getattr(other, what)
         if ours != theirs:
             found.append(f"{what.replace('_', ' ')}: {baseline.name} {ours}, {other.name} {theirs}")
-    ours, theirs = ({row["case"]: row["patient"] for row in e.rows} for e in (baseline, other))
-    for name, alone in (
-        (baseline.name, ours.keys() - theirs.keys()),
-        (other.name, theirs.keys() - ours.keys()),
-    ):
+    ours, theirs = baseline.patients, other.patients
+    for name, alone in ((baseline.name, ours.keys() - theirs.keys()), (other.name, theirs.keys() - ours.keys())):
         if alone:
             found.append(f"{len(alone)} cases that only {name} has: {some(sorted(alone))}")
     if moved := sorted(case for case in ours.keys() & theirs.keys() if ours[case] != theirs[case]):
         found.append(f"cases of other patients in {other.name} than in {baseline.name}: {some(moved)}")
-    sizes = {(row["case"], row["class"]): row["reference_size"] for row in baseline.rows}
-    edited = {
-        row["case"]
-        for row in other.rows
-        # files keep six significant digits
-        if not math.isclose(
-            row["reference_size"], sizes.get((row["case"], row["class"]), row["reference_size"]), rel_tol=1e-5
-        )
-    }
+    edited, sizes = set(), {(row["case"], row["class"]): row["reference_size"] for row in baseline.rows}
+    for row in other.rows:
+        size = sizes.get((row["case"], row["class"]), row["reference_size"])
+        if not math.isclose(row["reference_size"], size, rel_tol=1e-5):  # files keep six significant digits
+            edited.add(row["case"])
     if edited:
         found.append(f"the reference was another when {other.name} was evaluated: {some(sorted(edited))}")
     return found
 
 
-def _columns(baseline: Evaluation, model: Evaluation, metric: str) -> Iterator[tuple[str, np.ndarray, str]]:
-    """Class, values (cases, 2) of baseline and model, and note, for each class and for the mean over classes.
+def _columns(
+    baseline: Evaluation, model: Evaluation, metric: str
+) -> Iterator[tuple[str, np.ndarray, str, tuple[int, int]]]:
+    """Of each class and of the mean over classes: name, values (cases, 2) of baseline and model, note, and inventions.
 
-    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them.
+    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them. Inventions
+    are masks that only the one, and only the other has, where the reference has none.
     """
-    cases = list(dict.fromkeys(row["case"] for row in baseline.rows))
-    classes = list(baseline.classes)
-    values = np.full((2, len(cases), len(classes)), np.nan)
-    position = {case: i for i, case in enumerate(cases)}, {name: i for i, name in enumerate(classes)}
-    for i, evaluation in enumerate((baseline, model)):
-        for row in evaluation.rows:
-            values[i, position[0][row["case"]], position[1][row["class"]]] = row[metric]
-    undefined = np.isnan(values).any(axis=0)
-    invented = (undefined & ~np.isnan(values)).sum(axis=1)  # (2, classes)
+    cases, classes = list(baseline.patients), list(baseline.classes)
+    tables = [evaluation.values(metric) for evaluation in (baseline, model)]
+    values = np.array([[[table[name].get(case, math.nan) for case in cases] for name in classes] for table in tables])
+    undefined = np.isnan(values).any(axis=0)  # (classes, cases)
+    invented = (undefined & ~np.isnan(values)).sum(axis=2)  # (2, classes)
     values[:, undefined] = np.nan
+
+    def inventors(counts: np.ndarray) -> str:
+        who = [f"{n} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
+        return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
+
     for j, name in enumerate(classes):
-        note = ""
-        if left := int(undefined[:, j].sum()):
-            note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction"
-            note += _inventors(invented[:, j], baseline, model)
-        yield name, values[:, :, j].T, note
+        left = int(undefined[j].sum())
+        note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction" if left else ""
+        yield name, values[:, j].T, note + inventors(invented[:, j]), tuple(invented[:, j])
     if len(classes) > 1:
-        n_defined = (~undefined).sum(axis=1)
-        sums = np.nansum(values, axis=2)
+        n_defined = (~undefined).sum(axis=0)
+        sums = np.nansum(values, axis=1)
         means = np.divide(sums, n_defined, out=np.full_like(sums, np.nan), where=n_defined > 0)
-        fewer = int(np.sum(n_defined < len(classes)))
+        fewer, total = int(np.sum(n_defined < len(classes))), invented.sum(axis=1)
         note = f"{fewer} of {len(cases)} cases without some class" if fewer else ""
-        note += _inventors(invented.sum(axis=1), baseline, model)
-        yield MEAN, means.T, note
-
-
-def _inventors(counts: np.ndarray, baseline: Evaluation, model: Evaluation) -> str:
-    """How many masks left out only one of the two has, which the other one rightly has not."""
-    who = [f"{int(n)} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
-    return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
-
-
-def _invented(baseline: Evaluation, model: Evaluation) -> tuple[int, int]:
-    """Masks that only the baseline, and only the model has, where the reference has none."""
-    empty = [{(row["case"], row["class"]): row["empty"] for row in e.rows} for e in (baseline, model)]
-    return tuple(
-        sum(own[key] == "reference" and other[key] == "both" for key in own)
-        for own, other in ((empty[0], empty[1]), (empty[1], empty[0]))
-    )
+        yield MEAN, means.T, note + inventors(total), tuple(total)
 
 
 def _row(
-    baseline: Evaluation, model: Evaluation, metric: str, name: str, values: np.ndarray, note: str, patients: list[str]
+    row: dict[str, Any], values: np.ndarray, patients: Sequence[str], statistics: Statistics
 ) -> tuple[dict[str, Any], list[str], np.ndarray]:
-    """A row without interval and p, its patients, and their means (patients, 2) of baseline and model."""
+    """A row with all its numbers but "p_holm", its patients, and their differences (patients,).
+
+    Args:
+        row: "model", "class", "metric" and "note".
+        values: (cases, 2), of baseline and model.
+        patients: of the cases.
+        statistics: of the interval.
+    """
     kept = ~np.isnan(values).any(axis=1)
     names, means = patient_means(values[kept], [p for p, keep in zip(patients, kept, strict=True) if keep])
-    wins, ties, losses = wins_ties_losses(means[:, 1] - means[:, 0], HIGHER_IS_BETTER[metric])
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {"model": model.name, "class": name, "metric": metric, "n_cases": int(kept.sum()), "n_patients": len(names)}
-    row |= {"wins": wins, "ties": ties, "losses": losses, "note": note}
+    difference = means[:, 1] - means[:, 0]
+    row = {**dict.fromkeys(COLUMNS), **row, "n_cases": int(kept.sum()), "n_patients": len(names)}
+    better = METRICS[row["metric"]].higher_is_better
+    row["wins"], row["ties"], row["losses"] = wins_ties_losses(difference, better)
     if len(names):
         row["baseline_mean"], row["model_mean"] = means.mean(axis=0).tolist()
-        row["difference"] = float((means[:, 1] - means[:, 0]).mean())
-    return row, names, means
+        row["difference"] = float(difference.mean())
+    if len(names) >= MIN_PATIENTS:
+        row["low"], row["high"] = bootstrap_interval(difference, **asdict(statistics))
+        row["p"] = signed_rank_p(difference)
+    return row, names, difference
 
 
 def compare_folders(
@@ -235,11 +228,8 @@ def compare_folders(
     predictions: Sequence[str | Path],
     names: Sequence[str] | None,
     out: str | Path,
-    *,
-    seed: int = 0,
-    resamples: int = 9999,
-    confidence: float = 0.95,
-    **evaluation: Any,
+    judging: Judging | None = None,
+    statistics: Statistics | None = None,
 ) -> dict[str, Any]:
     """Evaluate all folders, compare them with the first, and write the result.
 
@@ -249,13 +239,8 @@ def compare_folders(
         names: of the models; by default :func:`default_names`.
         out: new or empty folder, or one of an earlier comparison, which is replaced: ``comparison.json``,
             ``comparison.csv`` and, in a folder of each model's name, what ``shapekd evaluate`` writes.
-        seed: see :func:`compare_evaluations`.
-        resamples: likewise.
-        confidence: likewise.
-        **evaluation: options of :func:`~.evaluate.evaluate_folders`.
-
-    Returns:
-        The comparison, see :func:`compare_evaluations`.
+        judging: see :func:`~.evaluate.evaluate_folders`.
+        statistics: see :func:`compare_evaluations`, whose result is returned.
 
     Raises:
         FileNotFoundError: if a folder is missing.
@@ -271,21 +256,19 @@ def compare_folders(
         raise ValueError(f"--names: expected {len(folders)} names, one a prediction folder, got {len(names)}")
     names = default_names([Path(prediction) for prediction in predictions]) if names is None else list(names)
     check_names(names)
-    _check_options(seed, resamples, confidence)
     with new_folder(out, kind="comparison") as building:
         evaluations, problems = [], []
         for folder, name in zip(folders, names, strict=True):
             try:
-                evaluations.append(evaluate_folders(reference, folder, name=name, **evaluation))
+                evaluations.append(evaluate_folders(reference, folder, judging, name=name))
             except (ValueError, FileNotFoundError) as error:
                 problems.append(str(error))
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
-        comparison = compare_evaluations(evaluations, seed=seed, resamples=resamples, confidence=confidence)
+        comparison = compare_evaluations(evaluations, statistics)
         for one in evaluations:
             (building / one.name).mkdir()
             fill(one, building / one.name)
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
-        text = json.dumps(comparison, indent=2, allow_nan=False)
-        (building / FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(building / FILE, comparison)
     return comparison

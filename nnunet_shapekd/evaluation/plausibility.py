@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy.ndimage import generate_binary_structure, label
 
 
 def extra_components(mask: np.ndarray) -> int:
-    """Connected components beyond the first; voxels that share a face, edge or corner belong together.
-
-    Args:
-        mask: bool, any number of axes.
-    """
+    """Connected components of a mask beyond the first; voxels that share a face, edge or corner belong together."""
     return max(label(mask, np.ones((3,) * mask.ndim))[1] - 1, 0)
 
 
 def holes(mask: np.ndarray, foreground: np.ndarray) -> int:
-    """Cavities of a mask that hold background.
+    """Cavities of a mask that hold background; ``foreground`` are the voxels of any class.
 
     A cavity is a part of the outside, connected through faces, that does not reach the edge of the image. One that
     other classes fill wholly is none: the blood inside a myocardium is no hole.
-
-    Args:
-        mask: bool, any number of axes.
-        foreground: bool, same shape: the voxels of any class.
     """
     outside_of = label(~mask)[0]
     cavities = np.setdiff1d(outside_of[~mask & ~foreground], _at_edges(outside_of, range(mask.ndim)))
     return len(cavities)
+
+
+#: what is counted of every mask, from the mask and the voxels of any class
+COUNTS: dict[str, Callable[[np.ndarray, np.ndarray], int]] = {
+    "extra_components": lambda mask, _: extra_components(mask),
+    "holes": holes,
+}
 
 
 def _at_edges(labels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
@@ -57,7 +56,7 @@ def open_rings(cavity: np.ndarray, myocardium: np.ndarray, axis: int | None) -> 
     Args:
         cavity: bool, (z, y, x) or (y, x).
         myocardium: bool, same shape.
-        axis: the axis across the slices; None for one slice of two axes.
+        axis: across the slices; None for one slice of two axes.
 
     Returns:
         The number of slices that have both, and of those whose ring is open.

@@ -6,15 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HIGHER_IS_BETTER = {"dice": True, "iou": True, "nsd": True, "hd95": False, "hd": False, "assd": False}
-METRICS = tuple(HIGHER_IS_BETTER)
-DISTANCES = ("hd95", "hd", "assd")
+from nnunet_shapekd.evaluation.metrics import DISTANCE, METRICS
+from nnunet_shapekd.evaluation.plausibility import COUNTS
+
+#: how the keys begin that say of one of the two what is counted
+SIDES = PREDICTION, REFERENCE = "", "reference_"
 SIZES = ("reference_size", "prediction_size")
-COUNTS = ("extra_components", "holes", "reference_extra_components", "reference_holes")
-RINGS = ("ring_slices", "open_ring_slices", "reference_ring_slices", "reference_open_ring_slices")
+RINGS = tuple(side + key for side in SIDES for key in ("ring_slices", "open_ring_slices"))
+#: columns of text
+TEXTS = ("case", "patient", "phase", "class", "empty")
 #: the row of the mean over classes
 MEAN = "mean"
-COLUMNS = ("case", "patient", "phase", "class", *METRICS, *SIZES, "empty", *COUNTS, *RINGS)
+
+
+def counts() -> tuple[str, ...]:
+    """The keys of what is counted for plausibility, but for the rings."""
+    return tuple(side + key for side in SIDES for key in COUNTS)
+
+
+def columns() -> tuple[str, ...]:
+    """The keys of an evaluation's rows, in the files' order."""
+    return ("case", "patient", "phase", "class", *METRICS, *SIZES, "empty", *counts(), *RINGS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Evaluation:
         distance_unit: "mm" or "px".
         size_unit: "ml" (volumes), "mm2" (single slices with a spacing) or "px".
         tolerance: of the NSD, in ``distance_unit``.
-        rows: one a case and class, with the keys ``COLUMNS``; Dice, IoU and NSD are fractions, NaN is undefined.
+        rows: one a case and class, with the keys :func:`columns`; NaN is undefined.
         dataset_json: the file that named the labels, if one did.
     """
 
@@ -53,6 +65,18 @@ class Evaluation:
 
     def header(self, key: str) -> str:
         """A column's name with its unit: "hd95" -> "hd95_mm"."""
-        if key in DISTANCES:
+        if key in METRICS and METRICS[key].unit == DISTANCE:
             return f"{key}_{self.distance_unit}"
         return key.replace("_size", f"_{self.size_unit}") if key in SIZES else key
+
+    def values(self, key: str) -> dict[str, dict[str, Any]]:
+        """Class -> case -> value of a column."""
+        table: dict[str, dict[str, Any]] = {name: {} for name in self.classes}
+        for row in self.rows:
+            table[row["class"]][row["case"]] = row[key]
+        return table
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Case -> patient."""
+        return {row["case"]: row["patient"] for row in self.rows}

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ import numpy as np
 
 from nnunet_shapekd import __version__
 from nnunet_shapekd.evaluation.cardiac import agreement, indices
-from nnunet_shapekd.evaluation.record import COLUMNS, COUNTS, MEAN, METRICS, RINGS, Evaluation
+from nnunet_shapekd.evaluation.metrics import METRICS
+from nnunet_shapekd.evaluation.record import MEAN, RINGS, TEXTS, Evaluation, columns, counts
 from nnunet_shapekd.evaluation.statistics import patient_means
 from nnunet_shapekd.files.output import new_folder
 
-_TEXTS = ("case", "patient", "phase", "class", "empty")
 
-
-def describe(values: Sequence[float]) -> dict[str, float | int | None]:
+def describe(values: Iterable[float]) -> dict[str, float | int | None]:
     """Mean, standard deviation (n - 1), median and n of what is defined; None where that is too little."""
     defined = np.array([value for value in values if not math.isnan(value)])
     return {
@@ -33,25 +32,21 @@ def describe(values: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
-def shared(evaluations: Iterable[Evaluation], metric: str = "dice") -> tuple[set[tuple[str, str]], int]:
-    """What models can be averaged over without one of them gaining or losing a patient.
-
-    Args:
-        evaluations: of the same references.
-        metric: undefined where reference and prediction are empty.
+def shared(evaluations: Iterable[Evaluation]) -> tuple[set[tuple[str, str]], int]:
+    """What evaluations of the same references can be averaged over without one of them gaining or losing a patient.
 
     Returns:
-        (case, class) for which the metric is defined in all of them; and how many others there are, for which it is in
-        some: structures that are not there, and that some predicted.
+        (case, class) that is :func:`defined` in all of them; and how many others there are, which is defined in some:
+        structures that are not there, and that some predicted.
     """
-    of_each = [defined(evaluation, metric) for evaluation in evaluations]
+    of_each = [defined(evaluation) for evaluation in evaluations]
     keys = set.intersection(*of_each)
     return keys, len(set.union(*of_each) - keys)
 
 
-def defined(evaluation: Evaluation, metric: str) -> set[tuple[str, str]]:
-    """(case, class) for which a metric is defined."""
-    return {(row["case"], row["class"]) for row in evaluation.rows if not math.isnan(row[metric])}
+def defined(evaluation: Evaluation) -> set[tuple[str, str]]:
+    """(case, class) of which there is a mask: the metrics are defined."""
+    return {(row["case"], row["class"]) for row in evaluation.rows if not math.isnan(row["dice"])}
 
 
 def mean_over_classes(
@@ -59,51 +54,50 @@ def mean_over_classes(
 ) -> dict[str, float]:
     """Case -> mean of a metric over the classes for which it is defined, NaN if for none.
 
-    Args:
-        keys: (case, class) that count, such as :func:`shared` finds; by default all.
+    Only what is in ``keys`` counts, (case, class) such as :func:`shared` finds; by default all does.
     """
-    values: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {case: [] for case in evaluation.patients}
     for row in evaluation.rows:
-        counts = keys is None or (row["case"], row["class"]) in keys
-        values.setdefault(row["case"], []).append(row[metric] if counts else math.nan)
-    means = {case: [value for value in found if not math.isnan(value)] for case, found in values.items()}
-    return {case: sum(found) / len(found) if found else math.nan for case, found in means.items()}
+        if not math.isnan(row[metric]) and (keys is None or (row["case"], row["class"]) in keys):
+            found[row["case"]].append(row[metric])
+    return {case: sum(values) / len(values) if values else math.nan for case, values in found.items()}
+
+
+def with_mean(evaluation: Evaluation, metric: str) -> dict[str, dict[str, float]]:
+    """Class -> case -> value of a metric, and last MEAN -> case -> :func:`mean_over_classes`."""
+    return {**evaluation.values(metric), MEAN: mean_over_classes(evaluation, metric)}
 
 
 def per_patient(evaluation: Evaluation, of_case: Mapping[str, float]) -> np.ndarray:
     """One value a patient, (patients,): the mean over the patient's cases whose value is defined."""
-    whose = {row["case"]: row["patient"] for row in evaluation.rows}
     defined = {case: value for case, value in of_case.items() if not math.isnan(value)}
+    whose = evaluation.patients
     return patient_means(np.array(list(defined.values())), [whose[case] for case in defined])[1]
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """What ``summary.json`` holds."""
-    rows, of_class = evaluation.rows, {}
-    for name in evaluation.classes:
-        of_class[name] = [row for row in rows if row["class"] == name]
-    metrics = {
-        name: {evaluation.header(metric): describe([row[metric] for row in found]) for metric in METRICS}
-        for name, found in of_class.items()
-    }
-    metrics[MEAN] = {
-        evaluation.header(metric): describe(list(mean_over_classes(evaluation, metric).values())) for metric in METRICS
-    }
-    counted = {
-        name: {key: int(sum(row[key] for row in found)) for key in (*COUNTS, *RINGS) if not math.isnan(found[0][key])}
-        for name, found in of_class.items()
-    }
+    metrics: dict[str, dict[str, Any]] = {name: {} for name in (*evaluation.classes, MEAN)}
+    for key in METRICS:
+        for name, of_case in with_mean(evaluation, key).items():
+            metrics[name][evaluation.header(key)] = describe(of_case.values())
+    counted: dict[str, dict[str, int]] = {name: {} for name in evaluation.classes}
+    for key in (*counts(), *RINGS):
+        for name, of_case in evaluation.values(key).items():
+            if not any(map(math.isnan, of_case.values())):
+                counted[name][key] = int(sum(of_case.values()))
+    empty = {name: list(of_case.values()) for name, of_case in evaluation.values("empty").items()}
     header = {key: value for key, value in asdict(evaluation).items() if key != "rows"}
     return {
         **header,
         "reference": str(evaluation.reference),
         "prediction": str(evaluation.prediction),
         "dataset_json": None if evaluation.dataset_json is None else str(evaluation.dataset_json),
-        "n_cases": len({row["case"] for row in rows}),
-        "n_patients": len({row["patient"] for row in rows}),
+        "n_cases": len(evaluation.patients),
+        "n_patients": len(set(evaluation.patients.values())),
         "empty_masks": {
-            name: {which: sum(row["empty"] == which for row in found) for which in ("both", "reference", "prediction")}
-            for name, found in of_class.items()
+            name: {which: found.count(which) for which in ("both", "reference", "prediction")}
+            for name, found in empty.items()
         },
         "metrics": metrics,
         "plausibility": counted,
@@ -116,13 +110,9 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
-    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv`` into a folder.
+    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv``; names them.
 
-    Args:
-        out: a folder that is new, empty, or holds an earlier evaluation, which is replaced as a whole.
-
-    Returns:
-        The names of the files.
+    The folder is new, empty, or holds an earlier evaluation, which is replaced as a whole.
     """
     with new_folder(out, kind="evaluation") as folder:
         fill(evaluation, folder)
@@ -131,12 +121,15 @@ def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
 
 def fill(evaluation: Evaluation, folder: Path) -> None:
     """Write an evaluation's files into a folder that exists."""
-    header = {evaluation.header(key): key for key in COLUMNS}
-    write_csv(folder / "metrics.csv", list(header), ([row[key] for key in header.values()] for row in evaluation.rows))
+    header = [evaluation.header(key) for key in columns()]
+    write_csv(folder / "metrics.csv", header, ([row[key] for key in columns()] for row in evaluation.rows))
     if patients := indices(evaluation):
         write_csv(folder / "cardiac.csv", list(patients[0]), (row.values() for row in patients))
-    text = json.dumps(summarise(evaluation), indent=2, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "summary.json", summarise(evaluation))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -170,26 +163,14 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"{folder}: is damaged ({error}); run `shapekd evaluate` again") from None
     try:
-        evaluation = Evaluation(
-            name=summary["name"],
-            reference=Path(summary["reference"]),
-            prediction=Path(summary["prediction"]),
-            file_ending=summary["file_ending"],
-            dataset_json=Path(summary["dataset_json"]) if summary["dataset_json"] else None,
-            classes={name: tuple(values) for name, values in summary["classes"].items()},
-            ignore_label=summary["ignore_label"],
-            left_out=tuple(summary["left_out"]),
-            cardiac=summary["cardiac"],
-            distance_unit=summary["distance_unit"],
-            size_unit=summary["size_unit"],
-            tolerance=summary["tolerance"],
-            rows=[],
-        )
+        header = {one.name: summary[one.name] for one in fields(Evaluation) if one.name != "rows"}
+        header |= {key: Path(summary[key]) for key in ("reference", "prediction")}
+        header["dataset_json"] = Path(summary["dataset_json"]) if summary["dataset_json"] else None
+        header["classes"] = {name: tuple(values) for name, values in summary["classes"].items()}
+        evaluation = Evaluation(**header | {"left_out": tuple(summary["left_out"])}, rows=[])
         for row in rows:
-            cells = {key: row[evaluation.header(key)] for key in COLUMNS}
-            evaluation.rows.append(
-                {key: cell if key in _TEXTS else float(cell or "nan") for key, cell in cells.items()}
-            )
+            cells = {key: row[evaluation.header(key)] for key in columns()}
+            evaluation.rows.append({key: cell if key in TEXTS else float(cell or "nan") for key, cell in cells.items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder}: is no result of this version's `shapekd evaluate` ({error}); run it again. "

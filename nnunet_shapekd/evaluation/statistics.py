@@ -17,14 +17,11 @@ EXACT_PATIENTS = 200
 
 
 def patient_means(values: np.ndarray, patients: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """One value a patient: the mean over the patient's cases.
+    """The patients, sorted, and the mean of each one's cases, (patients, ...).
 
     Args:
         values: (cases, ...), finite.
         patients: (cases,), the patient of each case.
-
-    Returns:
-        The patients, sorted, and their means, (patients, ...).
     """
     names, index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     means = np.stack([values[index == i].mean(axis=0) for i in range(len(names))]) if len(names) else values[:0]
@@ -32,16 +29,7 @@ def patient_means(values: np.ndarray, patients: Sequence[str]) -> tuple[list[str
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of samples drawn with replacement, each as large as the original.
-
-    Args:
-        values: (n,).
-        resamples: how many samples.
-        seed: the same seed draws the same samples.
-
-    Returns:
-        (resamples,)
-    """
+    """Means (resamples,) of samples that are drawn with replacement from values (n,), each of n."""
     rng = np.random.default_rng(seed)
     n, block = len(values), max(1, 1_000_000 // len(values))  # bounds the memory at any n
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
@@ -107,9 +95,6 @@ def signed_rank_p(differences: np.ndarray) -> float:
 
     Args:
         differences: (patients,), finite; one value a patient, see :func:`patient_means`.
-
-    Returns:
-        p, in (0, 1].
     """
     from scipy.stats import rankdata
 
@@ -132,17 +117,11 @@ def signed_rank_p(differences: np.ndarray) -> float:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number: the chance of any false "difference" among them stays at the level.
+    """p-values (m,) corrected for their number: the chance of any false "difference" among them stays at the level.
 
-    The i-th smallest of m is multiplied by m - i + 1, and none is smaller than the one before it.
+    The i-th smallest of m is multiplied by m - i + 1, and none is smaller than the one before it, or larger than 1.
 
     Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6(2):65-70, 1979.
-
-    Args:
-        p: (m,).
-
-    Returns:
-        (m,), at most 1.
     """
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
@@ -152,12 +131,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def wins_ties_losses(differences: np.ndarray, higher_is_better: bool) -> tuple[int, int, int]:
-    """How many patients the model does better on, as well on (up to TIE), and worse on than the baseline.
-
-    Args:
-        differences: (patients,), model - baseline.
-        higher_is_better: the metric's direction.
-    """
+    """How many patients the model does better on, as well on (up to TIE), and worse on, from model - baseline (n,)."""
     gains = differences if higher_is_better else -differences
     wins, losses = int(np.sum(gains > TIE)), int(np.sum(gains < -TIE))
     return wins, len(gains) - wins - losses, losses

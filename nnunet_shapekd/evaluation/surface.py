@@ -24,47 +24,27 @@ def border(mask: np.ndarray) -> np.ndarray:
     return mask & ~inside
 
 
-def surface_metrics(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], tolerance: float
-) -> dict[str, float]:
-    """Surface metrics of two masks that both have a voxel.
-
-    Let d(p) be the distance of a border voxel p of one mask to the nearest border voxel of the other.
-
-    Args:
-        reference: bool, any number of axes.
-        prediction: bool, the same shape.
-        spacing: size of a voxel along each axis.
-        tolerance: of the normalised surface Dice, in the unit of ``spacing``.
-
-    Returns:
-        In the unit of ``spacing``: "hd", the Hausdorff distance, the largest d; "hd95", the larger of the two directed
-        95th percentiles of d; "assd", the average symmetric surface distance, the mean of d over both borders; and
-        "nsd", the normalised surface Dice, the fraction of both borders with d <= tolerance (Nikolov et al., 2021,
-        arXiv:1809.04430, there over surface elements).
-    """
-    to_prediction, to_reference = _directed_distances(border(reference), border(prediction), spacing)
-    both = np.concatenate([to_prediction, to_reference])
-    within = tolerance * (1 + 1e-6)  # spacings are rounded to 32 bits: n voxels are n voxels
-    return {
-        "nsd": float((both <= within).mean()),
-        "hd95": float(max(np.percentile(to_prediction, 95), np.percentile(to_reference, 95))),
-        "hd": float(both.max()),
-        "assd": float(both.mean()),
-    }
-
-
-def _directed_distances(
+def surface_distances(
     reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of every border voxel to the other border, in both directions."""
+    """The distance of every border voxel of one mask to the nearest border voxel of the other, in both directions.
+
+    Args:
+        reference: bool, any number of axes, not empty.
+        prediction: bool, the same shape, not empty.
+        spacing: size of a voxel along each axis.
+
+    Returns:
+        Of the reference's border voxels (n,) and of the prediction's (m,), in the unit of ``spacing``.
+    """
     # A tree of the border is faster here than a distance transform of the whole box: borders are thin. Points that
     # both have are not asked for.
-    points = [np.argwhere(mask) * spacing for mask in (reference, prediction)]
-    shared = reference & prediction
+    borders = border(reference), border(prediction)
+    points = [np.argwhere(mask) * spacing for mask in borders]
+    shared = borders[0] & borders[1]
     return (
-        _nearest(points[0], shared[reference], points[1]),
-        _nearest(points[1], shared[prediction], points[0]),
+        _nearest(points[0], shared[borders[0]], points[1]),
+        _nearest(points[1], shared[borders[1]], points[0]),
     )
 
 

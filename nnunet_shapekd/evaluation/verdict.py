@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from nnunet_shapekd.evaluation.metrics import empty_rule
 from nnunet_shapekd.evaluation.record import MEAN, Evaluation
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 from nnunet_shapekd.evaluation.tables import p_text, signed
@@ -111,9 +112,9 @@ def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list
         if any(counts.values()):
             found.append(
                 f"{evaluation.name}: of {len(evaluation.rows)} masks, {counts['prediction']} missed and "
-                f"{counts['reference']} invented. They count as Dice, IoU and NSD 0 and, for distances, the image's "
-                "diagonal, which can govern a mean distance; but a paired difference leaves out an invented mask that "
-                "the other model rightly lacks, as there is nothing to compare it with."
+                f"{counts['reference']} invented. They count as the worst ({empty_rule()}), which can govern a mean "
+                "distance; but a paired difference leaves out an invented mask that the other model rightly lacks, as "
+                "there is nothing to compare it with."
             )
     return found
 

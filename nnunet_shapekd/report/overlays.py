@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from contourpy import contour_generator
@@ -18,11 +17,9 @@ from matplotlib.lines import Line2D
 
 from nnunet_shapekd.drawing import class_styles, drawing, wrapped
 from nnunet_shapekd.evaluation import plausibility
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.files import images
 from nnunet_shapekd.files.label_maps import read_label_map
-
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: least room around the structures, as a part of their larger extent
 MARGIN = 0.2
@@ -36,7 +33,7 @@ def chosen_cases(mean_dice: Mapping[str, float]) -> dict[str, str]:
     chosen = {"worst": ranked[0]}
     if len(ranked) > 2:
         chosen["median"] = ranked[(len(ranked) - 1) // 2]
-    chosen["best"] = min((case for case in ranked[1:]), key=lambda case: (-mean_dice[case], case))
+    chosen["best"] = min(ranked[1:], key=lambda case: (-mean_dice[case], case))
     return chosen
 
 
@@ -108,7 +105,7 @@ class Case:
         seen = np.any([self.plane(mask.any(axis=0), i) for mask in masks for i in slices], axis=0)
         if not seen.any():
             return slice(0, seen.shape[0]), slice(0, seen.shape[1])
-        ends = [(int(np.argmax(line)), len(line) - int(np.argmax(line[::-1]))) for line in (seen.any(1), seen.any(0))]
+        ends = [(int(line.argmax()), len(line) - int(line[::-1].argmax())) for line in (seen.any(1), seen.any(0))]
         pixel = np.array([self.aspect, 1.0])  # height and width in units of the width
         extent = np.array([stop - start for start, stop in ends]) * pixel
         wanted = np.maximum(extent + 2 * MARGIN * extent.max(), 0.75 * (1 + 2 * MARGIN) * extent.max()) / pixel
@@ -200,7 +197,8 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
         figure = Figure(figsize=(wide * len(columns) + 0.5, high * len(slices) + above), layout="constrained")
         axes = figure.subplots(len(slices), len(columns), squeeze=False)
         for line, (index, why) in zip(axes, slices.items(), strict=True):
-            pixels = np.zeros((height, width)) if case.image is None else _pixels(case, index, box)
+            image = None if case.image is None else case.plane(case.image, index)[box]
+            pixels = np.zeros((height, width)) if image is None else grey_or_colour(image)
             for ax, (name, masks) in zip(line, columns.items(), strict=True):
                 ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=case.aspect, interpolation="bilinear")
                 ax.set_xticks([], [])
@@ -220,10 +218,6 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
         handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.5, label=n) for n, (c, d) in styles.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure
-
-
-def _pixels(case: Case, index: int, box: tuple[slice, slice]) -> np.ndarray:
-    return grey_or_colour(case.plane(case.image, index)[box])
 
 
 def _contour(ax: Axes, mask: np.ndarray, colour: str, dashes: str) -> None:

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from nnunet_shapekd import __version__, drawing
 from nnunet_shapekd.evaluation.compare import COLUMNS, FILE, differences
+from nnunet_shapekd.evaluation.metrics import empty_rule, headlines
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import describe, mean_over_classes, read_evaluation
-from nnunet_shapekd.evaluation.tables import NAMES
 from nnunet_shapekd.evaluation.verdict import is_teacher
 from nnunet_shapekd.files.output import new_folder
 from nnunet_shapekd.report import pictures, tables
@@ -52,8 +52,7 @@ def write_report(
     evaluations = _in_order(evaluations, comparison)
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"--images {images} is no folder. Give the one that holds the CASE_0000 images.")
-    unknown = sorted(set(runs or {}) - {e.name for e in evaluations})
-    if unknown:
+    if unknown := sorted(set(runs or {}) - {e.name for e in evaluations}):
         raise ValueError(f"--run {unknown[0]}=...: no such model; there are {', '.join(e.name for e in evaluations)}.")
     with new_folder(out, kind="report") as folder:
         trainings = {e.name: read_run(e, (runs or {}).get(e.name)) for e in evaluations}
@@ -66,21 +65,12 @@ def write_report(
 
 
 def run(
-    evaluations: Sequence[str | Path],
-    out: str | Path,
-    images: str | Path | None = None,
-    runs: Sequence[str] = (),
+    evaluations: Sequence[str | Path], out: str | Path, images: str | Path | None = None, runs: Sequence[str] = ()
 ) -> int:
-    """``shapekd report``; returns the exit code.
-
-    Args:
-        evaluations: folders written by ``shapekd evaluate`` or ``shapekd compare``.
-        out: see :func:`write_report`.
-        images: see :func:`write_report`.
-        runs: ``NAME=FOLD_FOLDER`` each.
+    """``shapekd report``, of folders that evaluate or compare wrote; ``runs`` are ``NAME=FOLD_FOLDER`` each.
 
     Raises:
-        ValueError, FileNotFoundError: as :func:`write_report`, and if a folder is neither.
+        ValueError, FileNotFoundError: as :func:`read_folders` and :func:`write_report`.
     """
     fold_folders: dict[str, Path] = {}
     for entry in runs:
@@ -128,11 +118,7 @@ def read_folders(folders: Sequence[Path]) -> tuple[list[Evaluation], dict[str, A
 
 
 def _read_comparison(path: Path) -> dict[str, Any]:
-    """A comparison.json that has all a page needs.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
+    """A comparison.json that has all a page needs; raises ValueError if it is damaged."""
     names = ("model", "class", "metric", "note")
     try:
         comparison = json.loads(path.read_text(encoding="utf-8"))
@@ -153,11 +139,7 @@ def _read_comparison(path: Path) -> dict[str, Any]:
 
 
 def _in_order(evaluations: Sequence[Evaluation], comparison: Mapping[str, Any] | None) -> list[Evaluation]:
-    """The models of the comparison in its order, then the others.
-
-    Raises:
-        ValueError: if the evaluations do not belong together.
-    """
+    """The models of the comparison in its order, then the others; raises ValueError if they do not belong together."""
     if not evaluations:
         raise ValueError("no evaluation is given: give the -o folder of shapekd evaluate or of shapekd compare")
     names = [e.name for e in evaluations]
@@ -190,15 +172,16 @@ def _content(
         "evaluations": evaluations,
         "models": [e.name for e in evaluations],
         "classes": list(first.classes),
-        "n_cases": len({row["case"] for row in first.rows}),
-        "n_patients": len({row["patient"] for row in first.rows}),
+        "n_cases": len(first.patients),
+        "n_patients": len(set(first.patients.values())),
         "comparison": comparison,
         "summaries": [_summary(e) for e in evaluations],
         "teachers": teachers,
         "chosen_by": chosen_by,
         "metrics": [tables.metrics_table(e) for e in evaluations],
         "empty": tables.empty_table(evaluations),
-        "empty_rule": tables.EMPTY_RULE,
+        "empty_rule": empty_rule(),
+        "headlines": [metric.key for metric in headlines()],
         "plausibility": tables.plausibility_table(evaluations),
         "comparison_tables": tables.comparison_tables(comparison, first) if comparison else {},
         "without_statistics": [e.name for e in evaluations if comparison and e.name not in comparison["models"]],
@@ -217,12 +200,12 @@ def _content(
 
 
 def _summary(evaluation: Evaluation) -> str:
-    parts = []
-    for metric in ("dice", "hd95"):
-        mean = tables.scaled(metric, describe(list(mean_over_classes(evaluation, metric).values()))["mean"])
-        unit = "%" if metric in tables.PERCENT else evaluation.distance_unit
-        parts.append(f"{NAMES[metric]} {tables.shown(mean, tables.digits(metric))} {unit}")
-    return f"{evaluation.name}: mean over classes and cases, {', '.join(parts)}."
+    said = f"{evaluation.name}: mean over classes and cases"
+    for metric in headlines():
+        mean = describe(mean_over_classes(evaluation, metric.key).values())["mean"]
+        mean = tables.shown(mean, tables.digits(metric), factor=metric.factor)
+        said += f", {metric.name} {mean} {metric.shown_unit(evaluation.distance_unit)}".rstrip()
+    return f"{said}."
 
 
 def _versions() -> str:

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 
 from nnunet_shapekd import drawing
 from nnunet_shapekd.evaluation import cardiac
-from nnunet_shapekd.evaluation.record import HIGHER_IS_BETTER, Evaluation
+from nnunet_shapekd.evaluation.metrics import METRICS, Metric
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import describe, mean_over_classes
 from nnunet_shapekd.report import figures, overlays, tables
 from nnunet_shapekd.report.runs import Run
 from nnunet_shapekd.training.curves import training_curves
 
-#: metrics whose distributions are drawn
-DRAWN = ("dice", "hd95", "nsd", "assd")
 #: classes in one picture of distributions, at most
 MOST_CLASSES = 12
 
@@ -46,37 +45,38 @@ def _picture(file: str, figure: Figure, alt: str, caption: str) -> Picture:
 
 
 def distributions(evaluations: Sequence[Evaluation], chosen_by: str) -> list[Picture]:
-    """A picture of each metric of ``DRAWN``; of many classes, those in which the model ``chosen_by`` is worst."""
-    pictures = []
-    empty = {e.name: tables.per_class(e, "empty") for e in evaluations}
+    """A picture of each drawn metric, the headlines first; of many classes, those in which ``chosen_by`` is worst."""
+    pictures, first = [], evaluations[0]
+    empty = {e.name: e.values("empty") for e in evaluations}
     marked = {
         name: {model: {case for case, which in of[name].items() if which} for model, of in empty.items()}
-        for name in evaluations[0].classes
+        for name in first.classes
     }
-    styles = drawing.class_styles(list(evaluations[0].classes))
-    for metric in DRAWN:
-        of_model = {e.name: tables.per_class(e, metric) for e in evaluations}
+    styles = drawing.class_styles(list(first.classes))
+    for metric in sorted((one for one in METRICS.values() if one.drawn), key=lambda one: not one.headline):
+        of_model = {e.name: e.values(metric.key) for e in evaluations}
         drawn = _worst_classes(of_model[chosen_by], metric)
         values = {
             name: {
-                model: {case: tables.scaled(metric, value) for case, value in of[name].items()}
+                model: {case: metric.factor * value for case, value in of[name].items()}
                 for model, of in of_model.items()
             }
             for name in drawn
         }
-        label = caption = tables.metric_label(evaluations[0], metric)
+        label = caption = metric.label(first.distance_unit, first.tolerance)
         if len(drawn) < len(styles):
-            end = "lowest" if HIGHER_IS_BETTER[metric] else "highest"
+            end = "lowest" if metric.higher_is_better else "highest"
             caption += f": the {len(drawn)} of {len(styles)} classes with the {end} mean of {chosen_by}"
         alt = f"{label} of every case, a strip per class and model; medians are in the tables above."
-        pictures.append(_picture(f"{metric}.png", figures.distributions(values, label, styles, marked), alt, caption))
+        figure = figures.distributions(values, label, styles, marked)
+        pictures.append(_picture(f"{metric.key}.png", figure, alt, caption))
     return pictures
 
 
-def _worst_classes(values: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
+def _worst_classes(values: Mapping[str, Mapping[str, float]], metric: Metric) -> list[str]:
     """At most ``MOST_CLASSES`` of the classes, in their own order: those of the worst mean, undefined ones last."""
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
-    means = {name: describe(list(of_case.values()))["mean"] for name, of_case in values.items()}
+    sign = 1 if metric.higher_is_better else -1
+    means = {name: describe(of_case.values())["mean"] for name, of_case in values.items()}
     worst = sorted(means, key=lambda name: math.inf if means[name] is None else sign * means[name])[:MOST_CLASSES]
     return [name for name in values if name in worst]
 
@@ -97,11 +97,6 @@ def default_images(reference: Path) -> Path | None:
     return reference.parent / name if name and (reference.parent / name).is_dir() else None
 
 
-def _mean_dice(evaluation: Evaluation) -> dict[str, float]:
-    """Case -> mean Dice (0..1) over its defined classes; cases without one are left out."""
-    return {case: dice for case, dice in mean_over_classes(evaluation, "dice").items() if not math.isnan(dice)}
-
-
 def cases(
     evaluations: Sequence[Evaluation], chosen_by: str, images: Path | None
 ) -> tuple[str, list[tuple[str, Picture | None, str]]]:
@@ -109,7 +104,8 @@ def cases(
     images = images or default_images(evaluations[0].reference)
     index = image_index(images) if images else {}
     remark = "" if images else "No images are known: contours are on black. Give their folder with --images."
-    of_model = {e.name: _mean_dice(e) for e in evaluations}
+    means = {e.name: mean_over_classes(e, "dice") for e in evaluations}
+    of_model = {name: {case: dice for case, dice in of.items() if not math.isnan(dice)} for name, of in means.items()}
     content = []
     for which, case in overlays.chosen_cases(of_model[chosen_by]).items():
         dice = {name: f"Dice {tables.shown(100 * of[case], 1)} %" for name, of in of_model.items() if case in of}

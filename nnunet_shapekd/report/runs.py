@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.report.tables import Cell, Table, text
-
-if TYPE_CHECKING:
-    from nnunet_shapekd.evaluation.record import Evaluation
 
 #: the first that is there speaks for the run
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -32,42 +30,20 @@ class Run:
         return self.provenance.get("role") == "teacher"
 
 
-def find_checkpoint(evaluation: Evaluation, folder: Path | None) -> Path | None:
-    """The checkpoint that speaks for a model.
-
-    Args:
-        evaluation: the model; predictions in a folder ``validation`` are those of the run around it.
-        folder: its fold folder, if the user names it.
-
-    Returns:
-        ``None`` if nothing is known.
-
-    Raises:
-        FileNotFoundError: if ``folder`` is given and holds no checkpoint.
-    """
-    places = (
-        [folder] if folder else [evaluation.prediction.parent] if evaluation.prediction.name == "validation" else []
-    )
-    for place in places:
-        for name in CHECKPOINTS:
-            if (place / name).is_file():
-                return place / name
-    if folder:
-        raise FileNotFoundError(
-            f"--run {evaluation.name}={folder}: there is none of {', '.join(CHECKPOINTS)}. Give a fold folder of "
-            "nnU-Net's results, .../TRAINER__PLANS__CONFIGURATION/fold_0"
-        )
-    return None
-
-
 def read_run(evaluation: Evaluation, folder: Path | None = None) -> Run:
-    """The training of a model, as far as it is known.
+    """The training of a model, as far as it is known: in its fold folder, if that is given, or around ``validation``.
 
     Raises:
         FileNotFoundError, ValueError: if ``folder`` is given and has no readable checkpoint. One that is only found
             beside the predictions gives a remark instead.
     """
-    path = find_checkpoint(evaluation, folder)
+    place = folder or (evaluation.prediction.parent if evaluation.prediction.name == "validation" else None)
+    path = next((place / name for name in CHECKPOINTS if (place / name).is_file()), None) if place else None
+    if path is None and folder:
+        raise FileNotFoundError(
+            f"--run {evaluation.name}={folder}: there is none of {', '.join(CHECKPOINTS)}. Give a fold folder of "
+            "nnU-Net's results, .../TRAINER__PLANS__CONFIGURATION/fold_0"
+        )
     if path is None:
         return Run(remark=f"Not known: give --run {evaluation.name}=FOLD_FOLDER.")
     # torch takes seconds to import, and is needed here only
@@ -90,9 +66,7 @@ def _curves(logging: Any) -> tuple[dict[str, list[float]], str]:
     if not isinstance(logging, Mapping):
         return {}, "No curves: the checkpoint holds no log."
     curves, odd = {}, []
-    for key in CURVES:
-        if key not in logging:
-            continue
+    for key in (key for key in CURVES if key in logging):
         values = logging[key]
         if isinstance(values, (list, tuple)) and all(isinstance(value, (float, int, np.number)) for value in values):
             curves[key] = [float(value) for value in values]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,8 @@ from nnunet_shapekd import __version__
 from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS
 from nnunet_shapekd.drawing import png
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import headlines
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared
 from nnunet_shapekd.files.output import check_free, new_folder, scratch_folder
@@ -27,7 +29,7 @@ from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.pictures import examples
 from nnunet_shapekd.stress.plan import Plan, check_library, make_plan
 from nnunet_shapekd.stress.shifts import size_of
-from nnunet_shapekd.stress.tables import SHOWN, is_marked, write_tables
+from nnunet_shapekd.stress.tables import is_marked, write_tables
 
 #: in OUT, beside the predictions
 RESULTS = "results"
@@ -49,7 +51,7 @@ def stress(
 
     Returns:
         What ``stress.json`` holds: the settings, and what :func:`over_patients` counts, with "means", one of each
-        model, shift and severity: mean Dice and HD95 over patients.
+        model, shift and severity: the headline metrics' means over patients.
 
     Raises:
         FileNotFoundError, ValueError: before anything is predicted, listing what is missing or does not fit together.
@@ -59,12 +61,20 @@ def stress(
     check_own(out, MARK)
     check_free(out / RESULTS, "stress")
     find_device(options.device)
+    judging = Judging(
+        leave_out=options.leave_out,
+        tolerance=options.tolerance,
+        patients=options.patients,
+        pattern=options.pattern,
+        chill=True,
+        processes=options.processes,
+    )
     plan = make_plan(model_folder, images, labels, options)
     for remark in plan.remarks:
         print(remark)
     (out / MARK).parent.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
-    evaluations = dict(_evaluations(plan, labels, out / PREDICTIONS, options))
+    evaluations = dict(_evaluations(plan, labels, out / PREDICTIONS, judging, options))
     first = next(iter(evaluations.values()))
     values, counts = over_patients(evaluations)
     result = {
@@ -102,11 +112,9 @@ def stress(
 
 
 def _evaluations(
-    plan: Plan, labels: Path, predictions: Path, options: StressOptions
+    plan: Plan, labels: Path, predictions: Path, judging: Judging, options: StressOptions
 ) -> Iterator[tuple[tuple[str, str, int], Evaluation]]:
     """Shift, predict and judge, step by step: model, shift and severity, and what was found."""
-    judging = {"leave_out": options.leave_out, "tolerance": options.tolerance, "patients": options.patients}
-    judging |= {"pattern": options.pattern, "processes": options.processes, "chill": True}
     for i, (shift, severity) in enumerate(plan.steps, start=1):
         print(f"[{i}/{len(plan.steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
         with scratch_folder(predictions / ".images") as folder:
@@ -117,14 +125,14 @@ def _evaluations(
                 predicted = predictions / name / f"{shift}_{severity}"
                 predict_cases(model, files, predicted, options, plan.folds)
                 dataset_json = model.folder / "dataset.json"
-                judged = evaluate_folders(labels, predicted, name=name, dataset_json=dataset_json, **judging)
+                judged = evaluate_folders(labels, predicted, replace(judging, dataset_json=dataset_json), name=name)
                 yield (name, shift, severity), judged
 
 
 def over_patients(
     evaluations: Mapping[tuple[str, str, int], Evaluation],
 ) -> tuple[dict[tuple[str, str, int], dict[str, np.ndarray]], dict[str, Any]]:
-    """Every step's Dice and HD95, of the same structures: those that have a value in all steps of all models.
+    """Every step's headline metrics, of the same structures: those that have a value in all steps of all models.
 
     Args:
         evaluations: of each model, shift and severity, of the same references.
@@ -137,9 +145,9 @@ def over_patients(
     keys, n_invented = shared(evaluations.values())
     invented: dict[str, set[tuple[str, str]]] = {}
     for (name, *_), evaluation in evaluations.items():
-        invented.setdefault(name, set()).update(defined(evaluation, "dice") - keys)
+        invented.setdefault(name, set()).update(defined(evaluation) - keys)
     values = {
-        step: {metric: per_patient(evaluation, mean_over_classes(evaluation, metric, keys)) for metric in SHOWN}
+        step: {one.key: per_patient(evaluation, mean_over_classes(evaluation, one.key, keys)) for one in headlines()}
         for step, evaluation in evaluations.items()
     }
     return values, {

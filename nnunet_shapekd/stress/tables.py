@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_shapekd.drawing import png
-from nnunet_shapekd.evaluation.record import COLUMNS, DISTANCES, HIGHER_IS_BETTER, Evaluation
-from nnunet_shapekd.evaluation.results import write_csv
-from nnunet_shapekd.evaluation.tables import NAMES, aligned
+from nnunet_shapekd.evaluation.metrics import headlines
+from nnunet_shapekd.evaluation.record import Evaluation, columns
+from nnunet_shapekd.evaluation.results import write_csv, write_json
+from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.stress.pictures import curves
 from nnunet_shapekd.stress.shifts import SHIFTS, UNSHIFTED, size_of
 
-#: what is drawn and printed
-SHOWN = ("dice", "hd95")
 #: the normalisation after which nnU-Net's training and the sizes speak of the same intensities
 Z_SCORE = "ZScoreNormalization"
 
@@ -37,27 +35,26 @@ def write_tables(
         folder: to write into.
     """
     first, marked = next(iter(evaluations.values())), is_marked(result["normalisation"])
-    header = ("model", "shift", "severity", "value", "in_training", *(first.header(key) for key in COLUMNS))
+    header = ("model", "shift", "severity", "value", "in_training", *(first.header(key) for key in columns()))
     rows = []
     for (name, shift, severity), evaluation in evaluations.items():
         what = (name, shift, severity, size_of(shift, severity), in_training(shift, severity, marked))
-        rows += [(*what, *(row[key] for key in COLUMNS)) for row in evaluation.rows]
+        rows += [(*what, *(row[key] for key in columns())) for row in evaluation.rows]
     write_csv(folder / "stress.csv", header, rows)
-    text = json.dumps(result, indent=2, allow_nan=False)
-    (folder / "stress.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "stress.json", result)
     page = [*result["remarks"], "```", *lines(result), "```", ""]
     (folder / "stress.md").write_text("\n".join(page), encoding="utf-8")
     names, kinds, levels = _axes(result)
-    for metric in SHOWN:
+    for metric in headlines():
         values = {
             kind: {
-                name: {n: _factor(metric) * of_patients[name, kind if n else UNSHIFTED, n][metric] for n in levels}
+                name: {n: metric.factor * of_patients[name, kind if n else UNSHIFTED, n][metric.key] for n in levels}
                 for name in names
             }
             for kind in kinds
         }
-        figure = curves(values, _label(result, metric), result["n_patients"], marked)
-        (folder / f"{metric}.png").write_bytes(png(figure))
+        figure = curves(values, metric.label(result["distance_unit"]), result["n_patients"], marked)
+        (folder / f"{metric.key}.png").write_bytes(png(figure))
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -72,17 +69,16 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"Without {result['n_invented']} structures that are not there and were predicted at some step: {each}."
     known = "nnU-Net trains with shifts up to severity 1 where there is a *, and with no others"
     yield f"0 is the image itself; {known}." if marked else "0 is the image itself."
-    for metric in SHOWN:
-        better = "higher" if HIGHER_IS_BETTER[metric] else "lower"
+    for metric in headlines():
         table = [["", *map(str, levels)]]
         for kind in kinds:
             mark = "*" if marked and SHIFTS[kind].trained else " "
             for name in names:
-                found = [of[name, kind if n else UNSHIFTED, n][metric] for n in levels]
-                cells = ["–" if value is None else f"{_factor(metric) * value:.1f}" for value in found]
+                found = [of[name, kind if n else UNSHIFTED, n][metric.key] for n in levels]
+                cells = ["–" if value is None else f"{metric.factor * value:.1f}" for value in found]
                 table.append([f"{kind:14} {mark}  {name}", *cells])
         yield ""
-        yield f"{_label(result, metric)}, {better} is better"
+        yield f"{metric.label(result['distance_unit'])}, {metric.better} is better"
         yield from aligned(table)
 
 
@@ -105,11 +101,3 @@ def _axes(result: Mapping[str, Any]) -> tuple[list[str], list[str], list[int]]:
     names = [model["name"] for model in result["models"]]
     kinds = [kind for kind in dict.fromkeys(row["shift"] for row in result["means"]) if kind != UNSHIFTED]
     return names, kinds, sorted({row["severity"] for row in result["means"]})
-
-
-def _factor(metric: str) -> int:
-    return 1 if metric in DISTANCES else 100
-
-
-def _label(result: Mapping[str, Any], metric: str) -> str:
-    return f"{NAMES[metric]} ({result['distance_unit'] if metric in DISTANCES else '%'})"

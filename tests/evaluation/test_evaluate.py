@@ -16,8 +16,9 @@ from PIL import Image
 
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.record import COLUMNS, METRICS
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import METRICS
+from nnunet_shapekd.evaluation.record import columns
 from nnunet_shapekd.evaluation.results import mean_over_classes, read_evaluation, summarise, write_evaluation
 
 ACDC = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
@@ -219,15 +220,15 @@ def test_what_is_written_is_read_again(folders, tmp_path):
         assert row == {
             k: v if isinstance(v, str) else pytest.approx(v, rel=1e-5, nan_ok=True) for k, v in expected.items()
         }
-        assert tuple(row) == COLUMNS
+        assert tuple(row) == columns()
 
 
 def test_processes_change_nothing(folders, monkeypatch):
     from nnunet_shapekd.evaluation import evaluate
 
-    alone = evaluate_folders(*folders, processes=1)
+    alone = evaluate_folders(*folders, Judging(processes=1))
     monkeypatch.setattr(evaluate, "_WORKER_START_S", 0.0)
-    assert repr(evaluate_folders(*folders, processes=2).rows) == repr(alone.rows)
+    assert repr(evaluate_folders(*folders, Judging(processes=2)).rows) == repr(alone.rows)
 
 
 def test_png_masks_are_measured_in_pixels(tmp_path, capsys):
@@ -253,26 +254,26 @@ def test_other_formats_give_the_same_numbers(tmp_path, ending):
 
 def test_labels_by_value_need_no_dataset_json(folders, tmp_path):
     (tmp_path / "dataset.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no dataset.json in .* or give the label values with -l"):
+    with pytest.raises(FileNotFoundError, match=r"dataset.json.*-l"):
         evaluate_folders(*folders)
-    found = evaluate_folders(*folders, labels=[1, 2, 3])
+    found = evaluate_folders(*folders, Judging(labels=[1, 2, 3]))
     assert list(found.classes) == ["1", "2", "3"] and not found.cardiac
-    with pytest.raises(ValueError, match="unknown label value 3; known are 0, 1, 2"):
-        evaluate_folders(*folders, labels=[1, 2])
+    with pytest.raises(ValueError, match=r"label value 3; .* 0, 1, 2; .*--leave-out"):
+        evaluate_folders(*folders, Judging(labels=[1, 2]))
 
 
 def test_a_class_left_out_is_background_for_the_others(folders):
-    found = evaluate_folders(*folders, leave_out=["RV"])
+    found = evaluate_folders(*folders, Judging(leave_out=["RV"]))
     assert list(found.classes) == ["MLV", "LVC"] and found.left_out == (1,)
     cavity = [
         [row["dice"] for row in rows if row["class"] == "LVC"] for rows in (found.rows, evaluate_folders(*folders).rows)
     ]
     assert cavity[0] == cavity[1]
-    assert evaluate_folders(*folders, leave_out=["1"]).classes == found.classes
-    with pytest.raises(ValueError, match="--leave-out LA: no such class; there are RV, MLV, LVC"):
-        evaluate_folders(*folders, leave_out=["LA"])
-    with pytest.raises(ValueError, match="nothing is left"):
-        evaluate_folders(*folders, leave_out=["RV", "MLV", "LVC"])
+    assert evaluate_folders(*folders, Judging(leave_out=["1"])).classes == found.classes
+    with pytest.raises(ValueError, match="--leave-out LA: .* RV, MLV, LVC"):
+        evaluate_folders(*folders, Judging(leave_out=["LA"]))
+    with pytest.raises(ValueError, match="--leave-out"):
+        evaluate_folders(*folders, Judging(leave_out=["RV", "MLV", "LVC"]))
 
 
 # --- patients and phases ---------------------------------------------------------------------------------------------
@@ -295,9 +296,9 @@ def test_a_pattern_or_a_table_says_who_is_whose(folders, tmp_path):
         "case,patient,phase\n"
         + "".join(f"{name},{name[7:10]},{'ed' if 'frame01' in name else 'ES'}\n" for name in names)
     )
-    found = patients_of(evaluate_folders(*folders, patients=table))
+    found = patients_of(evaluate_folders(*folders, Judging(patients=table)))
     assert found["patient001_frame01"] == ("001", "ED") and found["patient003_frame09"] == ("003", "ES")
-    found = patients_of(evaluate_folders(*folders, pattern=r"patient0(?P<patient>\d\d).*"))
+    found = patients_of(evaluate_folders(*folders, Judging(pattern=r"patient0(?P<patient>\d\d).*")))
     assert found["patient003_frame09"] == ("03", "")
 
 
@@ -306,42 +307,42 @@ def test_acdcs_own_folder_says_the_phase(folders, tmp_path):
         folder = tmp_path / "acdc" / f"patient{number:03d}"
         folder.mkdir(parents=True)
         (folder / "Info.cfg").write_text(f"ED: {ed}\nES: {es}\n")
-    found = patients_of(evaluate_folders(*folders, patients=tmp_path / "acdc"))
+    found = patients_of(evaluate_folders(*folders, Judging(patients=tmp_path / "acdc")))
     assert found["patient002_frame09"] == ("patient002", "ED") and found["patient001_frame09"] == ("patient001", "ES")
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("case,patient\npatient001_frame01,1\n", "says nothing about patient001_frame09, patient002_frame01"),
-        ("name,who\n", "expected columns case,patient"),
+        ("case,patient\npatient001_frame01,1\n", "bad.csv: .* patient001_frame09, patient002_frame01"),
+        ("name,who\n", "bad.csv: .* case,patient"),
         (
             "case,patient,phase\npatient001_frame01,1,mid\n",
-            "phase of patient001_frame01: expected ED, ES or nothing, got mid",
+            "bad.csv: .* patient001_frame01: .* got mid",
         ),
-        ("case,patient\nx,1\nx,2\n", "two different rows of the case x"),
-        ("", "expected columns case,patient"),
+        ("case,patient\nx,1\nx,2\n", "bad.csv: .* case x"),
+        ("", "bad.csv: .* case,patient"),
     ],
 )
 def test_a_bad_table_is_an_error(folders, tmp_path, table, message):
     (tmp_path / "bad.csv").write_text(table)
     with pytest.raises(ValueError, match=message):
-        evaluate_folders(*folders, patients=tmp_path / "bad.csv")
+        evaluate_folders(*folders, Judging(patients=tmp_path / "bad.csv"))
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<patient>", "no regular expression"),
-        (r"\w+", "has no group"),
-        (r"p(?P<patient>\d)", "finds no patient in the whole name of patient001_frame01"),
-        (r"(?P<patient>x)?.*", "finds no patient in the whole name of patient001_frame01"),
-        (r"(?P<patient>.+)_(?P<phase>frame)\d+", "must match ED, ES or nothing; got FRAME"),
+        ("(?P<patient>", r"--pattern \(\?P<patient>: .* regular expression"),
+        (r"\w+", r"--pattern .* group \(\?P<patient>"),
+        (r"p(?P<patient>\d)", "--pattern .* patient001_frame01"),
+        (r"(?P<patient>x)?.*", "--pattern .* patient001_frame01"),
+        (r"(?P<patient>.+)_(?P<phase>frame)\d+", "--pattern .* ED, ES .* got FRAME"),
     ],
 )
 def test_a_bad_pattern_is_an_error(folders, pattern, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_folders(*folders, pattern=pattern)
+        evaluate_folders(*folders, Judging(pattern=pattern))
 
 
 # --- what is wrong is listed, and nothing written --------------------------------------------------------------------
@@ -375,13 +376,13 @@ def test_everything_wrong_is_listed_together_with_exit_code_1_and_nothing_is_wri
 
 def test_references_without_a_prediction_are_left_out_only_if_asked(folders):
     (folders[1] / "patient001_frame01.nii.gz").unlink()
-    with pytest.raises(ValueError, match="patient001_frame01.nii.gz: is missing"):
+    with pytest.raises(ValueError, match="predictions.patient001_frame01.nii.gz"):
         evaluate_folders(*folders)
-    assert len(evaluate_folders(*folders, chill=True).rows) == 5 * 3
+    assert len(evaluate_folders(*folders, Judging(chill=True)).rows) == 5 * 3
     for path in folders[1].iterdir():
         path.rename(path.with_name(f"x{path.name}"))
-    with pytest.raises(ValueError, match="xpatient001_frame09.nii.gz: has no reference"):
-        evaluate_folders(*folders, chill=True)
+    with pytest.raises(ValueError, match="xpatient001_frame09.nii.gz"):
+        evaluate_folders(*folders, Judging(chill=True))
 
 
 def test_files_that_are_no_label_maps_do_not_count(folders):
@@ -395,20 +396,20 @@ def test_files_that_are_no_label_maps_do_not_count(folders):
 def test_missing_and_empty_folders_are_errors(folders, tmp_path, which):
     target = tmp_path / which
     target.rename(tmp_path / "away")
-    with pytest.raises(FileNotFoundError, match=f"{which}: no such folder"):
+    with pytest.raises(FileNotFoundError, match=f"{which}: "):
         evaluate_folders(*folders)
     target.mkdir()
-    with pytest.raises(FileNotFoundError, match=f"{which}: no files ending in .nii.gz; found there: nothing"):
+    with pytest.raises(FileNotFoundError, match=rf"{which}: .* \.nii\.gz"):
         evaluate_folders(*folders)
 
 
 def test_truncated_and_foreign_files_are_errors(folders):
     path = folders[1] / "patient001_frame01.nii.gz"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"frame01.nii.gz: cannot be read whole"):
+    with pytest.raises(ValueError, match=r"frame01.nii.gz: .* read"):
         evaluate_folders(*folders)
     path.write_text("text")
-    with pytest.raises(ValueError, match=r"frame01.nii.gz: cannot be read"):
+    with pytest.raises(ValueError, match=r"frame01.nii.gz: .* read"):
         evaluate_folders(*folders)
 
 
@@ -427,31 +428,31 @@ def test_colour_masks_and_truncated_png_files_are_errors(tmp_path):
     pair(tmp_path, values, values, labels, ".png", spacing=None)
     path = tmp_path / "predictions" / "case.png"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"case.png: cannot be read"):
+    with pytest.raises(ValueError, match=r"case.png: .* read"):
         evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
     sitk.WriteImage(sitk.GetImageFromArray(np.stack([values] * 3, -1), isVector=True), str(path))
-    with pytest.raises(ValueError, match=r"case.png: expected one channel of class indices, got 3"):
+    with pytest.raises(ValueError, match=r"case.png: .* got 3"):
         evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tolerance": -1.0}, "--tolerance: expected a distance of 0 or more, got -1.0"),
+        ({"tolerance": -1.0}, "--tolerance: .* got -1.0"),
         ({"tolerance": math.nan}, "--tolerance"),
-        ({"processes": 0}, "--processes: expected 1 or more, got 0"),
-        ({"labels": [0, 1]}, "-l: expected label values of 1 to 65535, got 0 1"),
-        ({"labels": [1], "dataset_json": "dataset.json"}, "give one of them"),
-        ({"ignore_label": 2}, "-il goes with -l"),
-        ({"labels": [1, 2], "ignore_label": 2}, "-il: expected a label value of 1 to 65535 that is not among"),
-        ({"labels": [1, 2, 3], "ignore_label": 0}, "-il: expected"),
-        ({"labels": [1, 10**14]}, "-l: expected label values of 1 to 65535"),
-        ({"patients": "a.csv", "pattern": "b"}, "give one of them"),
+        ({"processes": 0}, "--processes: .* got 0"),
+        ({"labels": [0, 1]}, "-l: .* 1 to 65535, got 0 1"),
+        ({"labels": [1], "dataset_json": "dataset.json"}, "-l and -djfile"),
+        ({"ignore_label": 2}, "-il .* -l"),
+        ({"labels": [1, 2], "ignore_label": 2}, "-il: .* -l, got 2"),
+        ({"labels": [1, 2, 3], "ignore_label": 0}, "-il: .* 1 to 65535"),
+        ({"labels": [1, 10**14]}, "-l: .* 1 to 65535"),
+        ({"patients": "a.csv", "pattern": "b"}, "--patients and --pattern"),
     ],
 )
 def test_bad_arguments_are_errors(folders, arguments, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_folders(*folders, **arguments)
+        evaluate_folders(*folders, Judging(**arguments))
 
 
 @pytest.mark.parametrize(
@@ -485,7 +486,7 @@ def test_masks_of_one_bit_are_read_as_nnunet_reads_them(tmp_path):
 
 
 def test_a_volume_without_a_spacing_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="case.tif: is a volume without a spacing"):
+    with pytest.raises(ValueError, match="case.tif: .* spacing"):
         pair(tmp_path, heart(0), heart(1), ending=".tif")
 
 
@@ -513,15 +514,15 @@ def test_a_folder_with_other_things_in_it_is_refused_before_the_work(folders, tm
 
 
 def test_what_is_no_evaluation_is_not_read_as_one(folders, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no summary.json and metrics.csv"):
+    with pytest.raises(FileNotFoundError, match="summary.json .* `shapekd evaluate`"):
         read_evaluation(tmp_path)
     write_evaluation(evaluate_folders(*folders), tmp_path / "out")
     metrics = (tmp_path / "out" / "metrics.csv").read_text()
     (tmp_path / "out" / "metrics.csv").write_text(metrics[: metrics.rindex("\n", 0, -1) + 1])
-    with pytest.raises(ValueError, match="not one row a case and class"):
+    with pytest.raises(ValueError, match="metrics.csv .* `shapekd evaluate`"):
         read_evaluation(tmp_path / "out")
     (tmp_path / "out" / "summary.json").write_text('{"mean": {}}')
-    with pytest.raises(ValueError, match="nnU-Net's own summary.json is another"):
+    with pytest.raises(ValueError, match="nnU-Net's own summary.json"):
         read_evaluation(tmp_path / "out")
 
 

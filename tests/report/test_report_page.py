@@ -20,8 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nnunet_shapekd import drawing
 from nnunet_shapekd.evaluation import plausibility
 from nnunet_shapekd.evaluation.compare import compare_evaluations
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.record import METRICS, Evaluation
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.metrics import METRICS
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import write_evaluation
 from nnunet_shapekd.report import figures, overlays, page, pictures, tables
 from nnunet_shapekd.report.runs import Run
@@ -91,7 +92,7 @@ def dataset(root: Path, shifts: dict[str, dict[str, int]], images: bool = True) 
     for model, of_case in shifts.items():
         for case, shift in of_case.items():
             write(block(shift), root / model / f"{case}.nii.gz")
-        evaluations.append(evaluate_folders(root / "labelsTr", root / model, name=model, processes=1))
+        evaluations.append(evaluate_folders(root / "labelsTr", root / model, Judging(processes=1), name=model))
     return evaluations
 
 
@@ -259,9 +260,9 @@ def test_what_does_not_belong_together_is_listed_together(evaluations, tmp_path)
         ValueError, match=r"reference: A .*, B .*\n.*classes: A.*\n.*tolerance: A 1.0, B 2.0\n.*only A has: p1_ED"
     ):
         page.write_report([a, other], None, tmp_path / "out")
-    with pytest.raises(ValueError, match="2 models are called A"):
+    with pytest.raises(ValueError, match="called A: .*--name"):
         page.write_report([a, a], None, tmp_path / "out")
-    with pytest.raises(ValueError, match="no evaluation"):
+    with pytest.raises(ValueError, match="shapekd evaluate"):
         page.write_report([], None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -280,7 +281,7 @@ def test_a_failed_report_leaves_nothing_and_an_earlier_one_as_it_was(evaluations
     (tmp_path / "mine").mkdir()
     for name in ("index.html", "thesis.txt"):
         (tmp_path / "mine" / name).write_text("mine")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "mine"))):
         page.write_report(evaluations, None, tmp_path / "mine")
     assert {p.name: p.read_text() for p in (tmp_path / "mine").iterdir()} == dict.fromkeys(
         ("index.html", "thesis.txt"), "mine"
@@ -299,7 +300,7 @@ def write_comparison(evaluations: list[Evaluation], folder: Path) -> dict:
 def test_an_evaluation_of_another_name_in_a_comparisons_folder_is_an_error(evaluations, tmp_path):
     write_comparison(evaluations, tmp_path)
     write_evaluation(replace(evaluations[1], name="C"), tmp_path / "B")
-    with pytest.raises(ValueError, match="compares A, B, but .* are of A, C: run shapekd compare again"):
+    with pytest.raises(ValueError, match="A, B, .* A, C: .*shapekd compare"):
         page.read_folders([tmp_path])
 
 
@@ -308,7 +309,7 @@ def test_the_models_of_a_comparison_come_first_in_its_order(evaluations, tmp_pat
     c = replace(a, name="C")
     found = Page(page.write_report([c, b, a], compare_evaluations([a, b]), tmp_path / "out"))
     assert "A · B · C" in found.text and "Not in this comparison: C." in found.text
-    with pytest.raises(ValueError, match="models B is missing; there are A, C"):
+    with pytest.raises(ValueError, match="B .* A, C"):
         page.write_report([a, c], compare_evaluations([a, b]), tmp_path / "none")
 
 
@@ -330,14 +331,14 @@ def test_a_damaged_comparison_is_an_error_that_says_what_to_do(evaluations, tmp_
     comparison = write_comparison(evaluations, tmp_path)
     damage(comparison)
     (tmp_path / "comparison.json").write_text(json.dumps(comparison))
-    with pytest.raises(ValueError, match=r"comparison\.json is damaged, .* run `shapekd compare` again"):
+    with pytest.raises(ValueError, match=r"comparison\.json .*`shapekd compare`"):
         page.read_folders([tmp_path])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"models": "AB"}'])
 def test_what_is_no_comparison_is_an_error(tmp_path, content):
     (tmp_path / "comparison.json").write_text(content)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=r"comparison\.json .*`shapekd compare`"):
         page.read_folders([tmp_path])
 
 
@@ -347,13 +348,13 @@ def test_the_command_reads_what_evaluate_and_compare_write(evaluations, tmp_path
     assert str(tmp_path / "one" / "index.html") in capsys.readouterr().out
     read, found = page.read_folders([tmp_path / "compared" / "A", tmp_path / "compared" / "B"])
     assert [e.name for e in read] == ["A", "B"] and found is None
-    with pytest.raises(FileNotFoundError, match=r"neither summary\.json nor comparison\.json"):
+    with pytest.raises(FileNotFoundError, match=r"summary\.json .* comparison\.json: .*shapekd evaluate"):
         page.read_folders([tmp_path])
-    with pytest.raises(ValueError, match="give one"):
+    with pytest.raises(ValueError, match="shapekd compare"):
         page.read_folders([tmp_path / "compared"] * 2)
     with pytest.raises(ValueError, match="NAME=FOLD_FOLDER"):
         page.run([tmp_path / "compared"], tmp_path / "two", runs=["A"])
-    with pytest.raises(ValueError, match="no such model; there are A, B"):
+    with pytest.raises(ValueError, match="--run C=.* A, B"):
         page.run([tmp_path / "compared"], tmp_path / "two", runs=["C=fold_0"])
     with pytest.raises(FileNotFoundError, match=r"checkpoint_final\.pth"):
         page.run([tmp_path / "compared"], tmp_path / "two", runs=[f"A={tmp_path}"])
@@ -461,7 +462,7 @@ def test_png_images_make_a_report_in_pixels(tmp_path):
     for folder in ("labelsTs", "A"):
         (tmp_path / folder).mkdir()
         sitk.WriteImage(sitk.GetImageFromArray(block()[2]), str(tmp_path / folder / "case.png"))
-    evaluation = evaluate_folders(tmp_path / "labelsTs", tmp_path / "A", labels=[1, 2], name="A", processes=1)
+    evaluation = evaluate_folders(tmp_path / "labelsTs", tmp_path / "A", Judging(labels=[1, 2], processes=1), name="A")
     (tmp_path / "imagesTs").mkdir()
     colours = np.full((24, 32, 3), 90, np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(tmp_path / "imagesTs" / "case_0000.png"))

@@ -26,8 +26,8 @@ pytest.importorskip("torchio")
 
 from nnunet_shapekd.across import predict
 from nnunet_shapekd.commands.cli import main
-from nnunet_shapekd.evaluation.evaluate import evaluate_folders
-from nnunet_shapekd.evaluation.record import COLUMNS, Evaluation
+from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.record import Evaluation, columns
 from nnunet_shapekd.evaluation.results import write_evaluation
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import SHIFTS
@@ -43,7 +43,7 @@ QUICK = StressOptions(
 
 def evaluation(name: str, folder: Path, dice: dict[str, float]) -> Evaluation:
     """One class; cases are PATIENT_NUMBER."""
-    nothing = dict.fromkeys(COLUMNS, math.nan)
+    nothing = dict.fromkeys(columns(), math.nan)
     rows = [
         {**nothing, "case": case, "patient": case.split("_")[0], "phase": "", "class": "polyp", "dice": value}
         | {"hd95": 10 * value, "reference_size": 100.0, "prediction_size": 80.0, "empty": ""}
@@ -114,7 +114,7 @@ def nnunets(model: Path, images: list[Path], out: Path, tta: bool) -> np.ndarray
 
 def test_severity_0_is_the_image_itself(done, raw, models, tmp_path):
     folder = done / "predictions" / "stock" / "none_0"
-    evaluation = evaluate_folders(raw / "labelsTr", folder, chill=True)
+    evaluation = evaluate_folders(raw / "labelsTr", folder, Judging(chill=True))
     ours = [row for row in rows_of(done) if row["model"] == "stock" and row["shift"] == "none"]
     assert [float(row["dice"]) for row in ours] == pytest.approx([row["dice"] for row in evaluation.rows], rel=1e-5)
     theirs = nnunets(models[STOCK], sorted((raw / "imagesTr").glob("case_3_*")), tmp_path / "theirs", tta=False)
