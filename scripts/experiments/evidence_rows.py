@@ -10,10 +10,11 @@ import csv
 import fcntl
 import gzip
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from nnunet_shapekd.files.output import new_file
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "docs" / "evidence"
 VALUES, PROVENANCE, WHY = (EVIDENCE / name for name in ("values.csv.gz", "runs.csv", "why.csv"))
@@ -58,9 +59,8 @@ def put(path: Path, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS[path.name], *before, *rows])
         data = text.getvalue().encode()
-        building = path.with_suffix(".partial")
-        building.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-        os.replace(building, path)
+        with new_file(path) as building:
+            building.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from nnunet_shapekd.evaluation import metrics
 from nnunet_shapekd.evaluation.metrics import DIAGONAL, DISTANCE, METRICS, PERCENT, Metric, Pair
 from nnunet_shapekd.evaluation.plausibility import COUNTS
 from nnunet_shapekd.evaluation.results import read_evaluation
-from nnunet_shapekd.stress import stress
+from nnunet_shapekd.stress import stress, tables
 
 
 def measured(reference, prediction, spacing=(1.0, 1.0), tolerance=1.0) -> dict[str, float]:
@@ -201,7 +201,7 @@ def test_a_new_row_is_in_every_file_and_table(
     assert found == pytest.approx(np.array(values), rel=1e-5)
     means = [{"model": name, "shift": "none", "severity": 0, **dict.fromkeys(METRICS, 0.5)} for name in "ab"]
     result = {"models": models, "means": means, "classes": ["1"], "distance_unit": "px", "normalisation": [], **counts}
-    assert f"{label}, {better} is better" in list(stress.lines(result))
+    assert f"{label}, {better} is better" in list(tables.lines(result))
 
 
 def test_what_is_counted_for_plausibility_is_a_row_too(folders, tmp_path, monkeypatch, capsys):
