@@ -9,7 +9,7 @@ import pytest
 from nnunet_shapekd.commands import cli
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def code_lines(document: Path) -> list[str]:
@@ -45,6 +45,17 @@ def test_documented_trainers_exist():
 def test_links_to_files_lead_somewhere(document):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
     assert not [link for link in links if not (document.parent / link).exists()]
+
+
+def test_what_proves_a_recipe_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipes = text.split("## Recipes")[1].split("\n## ")[0].split("\n**")[1:]
+    assert len(recipes) == 5
+    for recipe in recipes:
+        files, tests = re.findall(r"tests/\w+/test_\w+\.py", recipe), re.findall(r"`(test_\w+)`", recipe)
+        assert files and all((ROOT / file).is_file() for file in files), recipe
+        source = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+        assert not [test for test in tests if f"def {test}(" not in source], recipe
 
 
 def anchors(document: Path) -> set[str]:

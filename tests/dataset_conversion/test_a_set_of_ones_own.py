@@ -1,4 +1,4 @@
-"""A data set is one module: what the layout is, what the labels are; the rest is shared. CONTRIBUTING.md points here."""
+"""A data set is one module: what the layout is and what the labels are; CONTRIBUTING.md points here."""
 
 import argparse
 import re
@@ -17,7 +17,7 @@ LABELS = {0: 0, 7: 1}  # the download's values -> nnU-Net's
 _NIFTI = re.compile(r"(scan|mask)_(\d+)\.nii\.gz")
 
 
-def convert_kidneys(root: Path, options: VolumeOptions = VolumeOptions()) -> Path:
+def convert_kidneys(root: Path, options: VolumeOptions) -> Path:
     target, found = check_target(options, "Kidneys", 61), Found(Path(root))
     files: dict[str, list[tuple[int, Path]]] = {"scan": [], "mask": []}
     for match, path in found.sort(nifti_files(found.root, LAYOUT), _NIFTI, LAYOUT):
