@@ -136,7 +136,7 @@ def test_the_order_of_labels_means_nothing_but_that_of_regions(nnunet_environmen
 
 def test_a_students_checkpoint_is_no_teacher(nnunet_environment, teacher_file, student, loaders_must_not_start):
     shutil.copy(student / "checkpoint_final.pth", teacher_file)
-    with pytest.raises(ValueError, match="is not a teacher: it was written by nnUNetTrainer as a student"):
+    with pytest.raises(ValueError, match="nnUNetTrainer as a student"):
         make(STUDENT).run_training()
 
 
@@ -248,7 +248,7 @@ def test_a_teacher_without_deep_supervision_does_not_fit_a_student_with_it(
     nnunet_environment, teacher_file, loaders_must_not_start
 ):
     edit(teacher_file, lambda checkpoint: checkpoint["shapekd"].update(deep_supervision=False))
-    with pytest.raises(ValueError, match="deep supervision: teacher without, student with"):
+    with pytest.raises(ValueError, match="deep supervision"):
         make(STUDENT).run_training()
 
 
@@ -277,7 +277,7 @@ def test_for_logits_a_teacher_may_be_narrower(narrow, monkeypatch):
 
 def test_features_refuse_a_narrower_teacher(narrow, monkeypatch, loaders_must_not_start):
     features = type(make("nnUNetTrainerShapeKDFeatures_1epoch"))
-    with pytest.raises(ValueError, match="(?s)equally wide.*has 4 features there, the student 8"):
+    with pytest.raises(ValueError, match="has 4 features there, the student 8"):
         own(features, teacher_trainer=HALF).run_training()
 
 

@@ -158,6 +158,6 @@ def test_networks_of_which_no_estimate_can_be_made_are_explained_nevertheless(re
     monkeypatch.setattr(type(ready), "build_network_architecture", None)
     error = MemoryError()
     ready.network.register_forward_pre_hook(fail_with(error))
-    with pytest.raises(torch.OutOfMemoryError, match="cannot be derived for these trainers") as caught:
+    with pytest.raises(torch.OutOfMemoryError, match="cannot be derived") as caught:
         ready.train_step(batch_of(ready))
     assert caught.value.__cause__ is error

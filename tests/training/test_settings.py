@@ -81,7 +81,7 @@ def test_a_path_object_is_a_path():
 
 
 def test_a_mistyped_variable_is_refused_with_what_was_meant():
-    with pytest.raises(ValueError, match="SHAPEKD_TEMPERTURE is no setting.*did you mean SHAPEKD_TEMPERATURE"):
+    with pytest.raises(ValueError, match="SHAPEKD_TEMPERTURE .*SHAPEKD_TEMPERATURE"):
         read_settings(ShapeKD, {"SHAPEKD_TEMPERTURE": "2"})
 
 
@@ -136,7 +136,7 @@ def test_a_fresh_start_over_a_run_with_another_teacher_is_refused(ready, student
     )
     trainer = make(STUDENT)
     trainer.output_folder = str(tmp_path / "fold_0")
-    with pytest.raises(ValueError, match="teacher's weights: 000000000000 before, "):
+    with pytest.raises(ValueError, match="000000000000 before"):
         trainer.on_train_start()
 
 
@@ -165,6 +165,6 @@ def test_a_checkpoint_in_the_way_that_would_run_code_is_not_run(ready, student, 
     edit(tmp_path / "fold_0" / "checkpoint_best.pth", lambda checkpoint: checkpoint.update(extra=Malicious(marker)))
     trainer = make(STUDENT)
     trainer.output_folder = str(tmp_path / "fold_0")
-    with pytest.raises(ValueError, match="can run code.* move .* away"):
+    with pytest.raises(ValueError, match="fold_0 away"):
         trainer.on_train_start()
     assert not marker.exists()

@@ -90,7 +90,7 @@ def test_the_features_trainers_have_the_papers_weight(nnunet_environment):
 
 def test_a_student_whose_name_does_not_tell_its_teacher_says_so(nnunet_environment):
     found = type(make(STUDENT))
-    with pytest.raises(ValueError, match="MyOwn does not say who its teacher is.*teacher_trainer"):
+    with pytest.raises(ValueError, match="MyOwn .*teacher_trainer"):
         type("MyOwn", (found,), {}).teacher_trainer_name()
     named = type("MyOwn", (found,), {"teacher_trainer": "MyTeacher"})
     assert named.teacher_trainer_name() == "MyTeacher"

@@ -139,9 +139,7 @@ def test_in_3d_the_teachers_final_validation_sees_means_over_the_volume():
 
 def test_a_fold_the_split_file_does_not_have_is_refused(nnunet_environment, loaders_must_not_start):
     for name, fold in ((TEACHER, 5), (STUDENT, 5), (STUDENT, -1)):
-        with pytest.raises(
-            ValueError, match=rf"no fold {fold} in .*splits_final.json, which holds 5 fold\(s\), 0 to 4"
-        ):
+        with pytest.raises(ValueError, match=rf"fold {fold} .*splits_final.json"):
             make(name, fold=fold).run_training()
 
 
@@ -164,7 +162,7 @@ def test_a_student_asks_its_teachers_trainer_what_the_teacher_sees(ready):
 
 def test_a_student_that_defines_what_its_teacher_sees_is_refused(nnunet_environment):
     trainer = own(type(make(STUDENT)), teacher_input=classmethod(lambda cls, image, classes, number: image))
-    with pytest.raises(ValueError, match="teacher_input, which belongs to its teacher's trainer"):
+    with pytest.raises(ValueError, match="teacher_input"):
         trainer.initialize()
 
 
