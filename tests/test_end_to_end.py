@@ -104,9 +104,9 @@ def test_the_teachers_log_says_first_that_it_is_no_result(teacher):
     assert "TEACHER" in first and "no result" in first
 
 
-def test_validation_alone_needs_no_teacher(planned, student, teacher):
+def test_validation_alone_needs_no_teacher(planned, student, teacher, tmp_path):
     before = (student / "validation" / "summary.json").read_bytes()
-    shutil.rmtree(student / "validation")
+    shutil.move(student / "validation", tmp_path)
     away = teacher.parent.with_name("away")
     teacher.parent.rename(away)
     try:
@@ -116,6 +116,8 @@ def test_validation_alone_needs_no_teacher(planned, student, teacher):
         refused = planned.train(STUDENT, check=False)
     finally:
         away.rename(teacher.parent)
+        shutil.rmtree(student / "validation")
+        shutil.move(tmp_path / "validation", student)  # other tests want its probabilities
     assert refused.returncode != 0
     message = refused.stderr[-1000:]
     assert f"FileNotFoundError: No teacher for this student: {teacher / 'checkpoint_final.pth'} is missing" in message

@@ -61,6 +61,7 @@ def stress(
     check_own(out, MARK)
     check_free(out / RESULTS, "stress")
     find_device(options.device)
+    plan = make_plan(model_folder, images, labels, options)
     judging = Judging(
         leave_out=options.leave_out,
         tolerance=options.tolerance,
@@ -69,7 +70,6 @@ def stress(
         chill=True,
         processes=options.processes,
     )
-    plan = make_plan(model_folder, images, labels, options)
     for remark in plan.remarks:
         print(remark)
     (out / MARK).parent.mkdir(parents=True, exist_ok=True)
