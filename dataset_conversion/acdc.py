@@ -14,7 +14,7 @@ from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import names_in
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target
 from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
-from nnunet_shapekd.files.patients import read_info
+from nnunet_shapekd.files.patients import acdc_folders, read_info
 
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 #: column of patients.csv -> key of Info.cfg
@@ -25,26 +25,16 @@ _NIFTI = re.compile(r"(patient\d+)_(?:frame(\d{2,})(_gt)?|4d.*)\.nii(?:\.gz)?")
 
 
 def find_patients(root: Path) -> Found:
-    """Patients below ROOT, in the first of ROOT and ROOT/database that has any."""
+    """Patients below ROOT, see :func:`~nnunet_shapekd.files.patients.acdc_folders`."""
     if not root.is_dir():
         raise ConversionError(f"{root}: no such folder; ROOT is the extracted ACDC download: {LAYOUTS}")
-    found = Found(root)
-    for base in (root, root / "database"):
-        folders: dict[int, Path] = {}
-        for parent, subset in ((base / "training", "Tr"), (base / "testing", "Ts"), (base, "Tr")):
-            for folder in sorted(filter(Path.is_dir, parent.glob("patient*"))):
-                if match := re.fullmatch(r"patient(\d+)", folder.name):
-                    number = int(match[1])
-                    if folders.setdefault(number, folder) == folder:
-                        found.patients[number] = read_patient(folder, subset, root)
-                    else:
-                        found.problems.append(f"{folder}: the same patient as {folders[number]}; remove one of the two")
-        if folders:
-            found.patients = dict(sorted(found.patients.items()))
-            return found
-    raise ConversionError(
-        f"{root}: no patient folders found. Accepted layouts: {LAYOUTS}. Found there: {names_in(root)}"
-    )
+    folders, problems = acdc_folders(root)
+    if not folders:
+        raise ConversionError(
+            f"{root}: no patient folders found. Accepted layouts: {LAYOUTS}. Found there: {names_in(root)}"
+        )
+    patients = {number: read_patient(folder, subset, root) for number, (folder, subset) in folders.items()}
+    return Found(root, patients, problems)
 
 
 def read_patient(folder: Path, subset: str, root: Path) -> Patient:

@@ -139,3 +139,8 @@ def write_models(
         (written[name] / "dataset.json").write_text(json.dumps(dataset_json))
         (written[name] / "plans.json").write_text(json.dumps(plans_of(dataset)))
     return written
+
+
+def plain_raw(root: Path, models) -> Path:
+    """The raw dataset of the plain models."""
+    return root / "raw" / PLAIN.name

@@ -166,12 +166,13 @@ def find_device(device: str) -> Any:
 def _predictor(model: Model, folds: Sequence[str], device: Any, tta: bool) -> nnUNetPredictor:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    from nnunet_shapekd.files.checkpoints import only_weights_and_values
+
+    with contextlib.redirect_stdout(io.StringIO()), only_weights_and_values():
         predictor = nnUNetPredictor(
             use_mirroring=tta, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
         )
         try:
-            # runs what the pickles hold: read_model has read the same files, and refuses what is more than weights
             predictor.initialize_from_trained_model_folder(
                 str(model.folder), tuple(folds), checkpoint_name=model.checkpoint
             )

@@ -17,8 +17,8 @@ from nnunet_shapekd.figure.options import FigureOptions
 from nnunet_shapekd.files.checkpoints import read_network, weights_sha256
 from nnunet_shapekd.training.find_teacher import (
     find_teacher,
-    fingerprint,
     read_teacher_checkpoint,
+    recorded_fingerprint,
     teacher_checkpoint_path,
 )
 from nnunet_shapekd.training.lookup import add_trainers_folder, trainer_class
@@ -103,10 +103,13 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
     for remark in remarks:
         print(remark, file=sys.stderr)
 
-    for role, (path, model, _) in found.items():
-        if differences := _different_data(model, student):
+    trained_on = {role: recorded_fingerprint(model, f"the {role} {path}") for role, (path, model, _) in found.items()}
+    own = trained_on["student"]
+    for role, theirs in trained_on.items():
+        if differences := [f"{what}: {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]:
             raise ValueError(
-                f"The {role} {path} was trained on other data than the student:\n    " + "\n    ".join(differences)
+                f"The {role} {found[role][0]} was trained on other data than the student:\n    "
+                + "\n    ".join(differences)
             )
     return Networks(
         plans_manager,
@@ -128,15 +131,6 @@ def _read(path: Path, role: str, command: str) -> dict[str, Any]:
         also = f" There is {others}: continue that training with --c, or show one with -chk." if others else ""
         raise FileNotFoundError(f"There is no {role} {path}.{also} It is trained by:\n    {command}")
     return read_network(path)
-
-
-def _different_data(checkpoint: dict[str, Any], student: dict[str, Any]) -> list[str]:
-    """What two networks' data differ in, one line each."""
-    theirs, own = (
-        fingerprint(*(c["init_args"][key] for key in ("plans", "configuration", "dataset_json")))
-        for c in (checkpoint, student)
-    )
-    return [f"{what}: {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
 
 
 def _build(trainer: type[nnUNetTrainer], checkpoint: dict[str, Any], path: Path) -> Network:

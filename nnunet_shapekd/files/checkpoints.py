@@ -43,7 +43,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of nnU-Net's without running any code it may hold, and only if every byte is what was written.
 
     Returns:
-        The checkpoint, all tensors on the CPU.
+        The checkpoint, all tensors on the CPU, where they stay on the disk until they are used.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -55,10 +55,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         what = "is a folder, expected a checkpoint's file" if path.is_dir() else "is not there, or is no file"
         raise FileNotFoundError(f"{path} {what}.")
-    with path.open("rb") as file, only_weights_and_values():
-        checked = _check_sums(file, path)
+    checked = _check_sums(path)
+    with only_weights_and_values():
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            # mapped: who wants the record alone, or the weights without the optimiser, reads no more than that
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=checked)
         except (OSError, ImportError, AttributeError, MemoryError):
             raise
         except pickle.UnpicklingError as error:
@@ -92,24 +93,24 @@ def only_weights_and_values() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _check_sums(file: BinaryIO, path: Path) -> bool:
+def _check_sums(path: Path) -> bool:
     """Whether the file is the zip that torch writes since 1.6, and whole: torch itself does not compare its checksums.
 
     Raises:
         DamagedCheckpointError: if it begins like one, and a byte of its content is another than when it was written.
     """
-    if file.read(2) != b"PK":
-        file.seek(0)
-        return False
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return False
     try:
-        damaged = zipfile.ZipFile(file).testzip()
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
     except Exception as error:  # zipfile, zlib and struct have an exception class each for a broken file
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
             raise  # EINVAL is that of a seek to where a damaged directory points
         raise _damaged(path, error) from None
     if damaged is not None:
         raise DamagedCheckpointError(f"{path} cannot be read, it is damaged (checksum of {damaged}).")
-    file.seek(0)
     return True
 
 

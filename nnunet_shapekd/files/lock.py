@@ -48,9 +48,10 @@ def hold(folder: str | os.PathLike[str], work: str) -> str | None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.seek(0)
-            raise FolderInUseError(f"{Path(folder).absolute()} is in use: {_who(file.read())}") from None
+        with file:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                raise FolderInUseError(f"{Path(folder).absolute()} is in use: {_who(file.read())}") from None
         return f"the file system of {path.parent} has no locks ({error.strerror})"
     _held[str(path)] = file
     owner = {"work": work, "host": platform.node(), "pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}

@@ -31,29 +31,40 @@ def read_info(path: Path) -> tuple[dict[str, str], list[str]]:
     return info, [f"{path}: {problem}; correct it or restore it from the download" for problem in wrong]
 
 
-def info_entries(folder: Path) -> list[tuple[str, str, str]]:
-    """Case, patient and phase ("ED", "ES") of every frame that the Info.cfg files of ACDC's patients name.
+def acdc_folders(root: Path) -> tuple[dict[int, tuple[Path, str]], list[str]]:
+    """ACDC's patients by number, each with folder and subset ("Tr" or "Ts"), and what is wrong with the folders.
 
-    Args:
-        folder: holds patient001, ..., or ACDC's training and testing, or its database with those.
+    They are taken from the first of ROOT and ROOT/database that has any: from training, testing, or the folder itself.
+    """
+    problems: list[str] = []
+    for base in (root, root / "database"):
+        found: dict[int, tuple[Path, str]] = {}
+        for parent, subset in ((base / "training", "Tr"), (base / "testing", "Ts"), (base, "Tr")):
+            for folder in sorted(filter(Path.is_dir, parent.glob("patient*"))):
+                if match := re.fullmatch(r"patient(\d+)", folder.name):
+                    first, _ = found.setdefault(int(match[1]), (folder, subset))
+                    if first != folder:
+                        problems.append(f"{folder}: the same patient as {first}; remove one of the two")
+        if found:
+            return dict(sorted(found.items())), problems
+    return {}, []
+
+
+def info_entries(root: Path) -> list[tuple[str, str, str]]:
+    """Case, patient and phase ("ED", "ES") of every frame that the Info.cfg files of :func:`acdc_folders` name.
 
     Raises:
         ValueError: naming all that is wrong with them, or that there is none.
     """
+    folders, problems = acdc_folders(root)
     entries: list[tuple[str, str, str]] = []
-    problems: list[str] = []
-    whose: dict[str, Path] = {}
-    for place in ("", "training", "testing", "database/training", "database/testing"):
-        for path in sorted((folder / place).glob("patient*/Info.cfg")):
-            patient = path.parent.name
-            info, wrong = read_info(path)
-            problems += wrong
-            if whose.setdefault(patient, path) != path:
-                problems.append(f"{path.parent}: the same patient as {whose[patient].parent}; remove one of the two")
-            if not wrong:
-                entries += [(f"{patient}_frame{int(info[phase]):02d}", patient, phase) for phase in ("ED", "ES")]
-    if not whose:
-        problems.append(f"{folder}: holds no patient001/Info.cfg, nor training/patient001/Info.cfg or the like")
+    for folder, _ in folders.values():
+        info, wrong = read_info(folder / "Info.cfg")
+        problems += wrong
+        if info and not wrong:
+            entries += [(f"{folder.name}_frame{int(info[phase]):02d}", folder.name, phase) for phase in ("ED", "ES")]
+    if not folders:
+        problems.append(f"{root}: holds no patient001/Info.cfg, nor training/patient001/Info.cfg or the like")
     if problems:
         raise ValueError("\n".join(problems))
     return entries

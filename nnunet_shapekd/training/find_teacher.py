@@ -158,6 +158,20 @@ def fingerprint(plans: dict, configuration_name: str, dataset: dict) -> dict[str
     return {what: json.dumps(value, sort_keys=True) for what, value in found.items()}
 
 
+def recorded_fingerprint(checkpoint: dict[str, Any], which: str, advice: str = "") -> dict[str, str]:
+    """The :func:`fingerprint` of what a checkpoint was trained on.
+
+    Raises:
+        ValueError: naming which checkpoint, if its plans or dataset.json are not nnU-Net's.
+    """
+    try:
+        return fingerprint(*(checkpoint["init_args"][key] for key in ("plans", "configuration", "dataset_json")))
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The plans or the dataset.json in {which} are not nnU-Net's: {type(error).__name__}: {error}. {advice}"
+        ) from error
+
+
 def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> None:
     """Compare a teacher's checkpoint with the student that wants to learn from it.
 
@@ -172,14 +186,7 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
     Raises:
         ValueError: naming all differences, if the two were not trained on the same preprocessed data.
     """
-    init_args = checkpoint["init_args"]
-    try:
-        theirs = fingerprint(init_args["plans"], init_args["configuration"], init_args["dataset_json"])
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"The plans or the dataset.json in the teacher {path} are not nnU-Net's: {type(error).__name__}: {error}. "
-            f"{advice}"
-        ) from error
+    theirs = recorded_fingerprint(checkpoint, f"the teacher {path}", advice)
     own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
     differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
     if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import segmentations
 from matrix_datasets import DATASETS, TEST_CASE
-from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, write_models
+from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, plain_raw, write_models
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from skimage.io import imread
 
@@ -63,11 +63,7 @@ root = pytest.fixture(scope="module")(folders)
 
 
 models = pytest.fixture(scope="module")(models_with_split)
-
-
-@pytest.fixture(scope="module")
-def raw(root, models) -> Path:
-    return root / "raw" / PLAIN.name
+raw = pytest.fixture(scope="module")(plain_raw)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
-from networks import PLAIN, STOCK, STUDENT, folders, models_with_split
+from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, plain_raw
 
 pytest.importorskip("torchio")
 
@@ -16,11 +15,7 @@ from nnunet_shapekd.stress.options import StressOptions
 
 root = pytest.fixture(scope="module")(folders)
 models = pytest.fixture(scope="module")(models_with_split)
-
-
-@pytest.fixture(scope="module")
-def raw(root, models) -> Path:
-    return root / "raw" / PLAIN.name
+raw = pytest.fixture(scope="module")(plain_raw)
 
 
 def test_of_the_models_own_cases_validation_cases_are_judged_by_their_own_fold(models, raw):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from networks import PLAIN, STUDENT, TEACHER, folders, models_with_split
+from networks import STUDENT, TEACHER, folders, models_with_split, plain_raw
 
 pytest.importorskip("torchio")
 
@@ -20,11 +20,7 @@ from nnunet_shapekd.stress.shifts import SHIFTS
 
 root = pytest.fixture(scope="module")(folders)
 models = pytest.fixture(scope="module")(models_with_split)
-
-
-@pytest.fixture(scope="module")
-def raw(root, models) -> Path:
-    return root / "raw" / PLAIN.name
+raw = pytest.fixture(scope="module")(plain_raw)
 
 
 def refused(capsys, tmp_path: Path, *arguments) -> str:
