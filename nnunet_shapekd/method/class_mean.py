@@ -51,17 +51,18 @@ def class_mean_image(image: torch.Tensor, target: torch.Tensor, num_labels: int 
     x = image.to(torch.promote_types(image.dtype, torch.float32)).reshape(b, c, -1, spatial[-1])  # (b, c, rows, length)
     labels = labels.reshape(b, 1, -1, spatial[-1])  # (b, 1, rows, length)
 
-    def of_each_voxel(per_label: torch.Tensor) -> torch.Tensor:
-        """(b, n, labels) -> (b, n, rows, length): each voxel's entry."""
-        index = labels.expand(-1, per_label.shape[1], -1, -1).flatten(2)
-        return per_label.gather(-1, index).unflatten(-1, x.shape[2:])
-
     count = sum_per_label(torch.ones_like(x[:, :1]), labels, num_labels)
     # Dividing each voxel by its class's size before adding keeps sums of huge intensities finite. Absent classes have
     # count 0 and are never looked up.
-    mean = sum_per_label(x / of_each_voxel(count), labels, num_labels)
-    result = of_each_voxel(mean).reshape(image.shape)
+    mean = sum_per_label(x / of_each_voxel(count, labels), labels, num_labels)
+    result = of_each_voxel(mean, labels).reshape(image.shape)
     return (result if image.is_floating_point() else result.round()).to(image.dtype)
+
+
+def of_each_voxel(per_label: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Each voxel's entry: ``(b, n, num_labels)`` and ``(b, 1, rows, length)`` int64 -> ``(b, n, rows, length)``."""
+    index = labels.expand(-1, per_label.shape[1], -1, -1).flatten(2)
+    return per_label.gather(-1, index).unflatten(-1, labels.shape[2:])
 
 
 def sum_per_label(values: torch.Tensor, labels: torch.Tensor, num_labels: int) -> torch.Tensor:

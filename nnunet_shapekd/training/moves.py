@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nnunet_shapekd.method.intensity_moves import jitter_class_means
+from nnunet_shapekd.method.intensity_moves import MoveRanges, apply_moves, draw_moves
 from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.settings import SHARE, WEIGHT, Setting
 
@@ -32,12 +32,13 @@ class MeanJitter(OnClassMeans):
         if self.classes.ignored is not None:  # ignored voxels stay as they are, like the background
             classes = classes.where(classes != self.classes.ignored, 0)
         spacing = self.configuration_manager.spacing[-(image.ndim - 2) :]
-        return jitter_class_means(
-            image,
-            classes,
-            num_classes,
-            self.settings["mean_jitter"],
-            self.settings["mean_jitter_share"],
-            [step < 2 * min(spacing) for step in spacing],
-            self.jitter_generator,
+        ranges = MoveRanges(
+            share=self.settings["mean_jitter_share"],
+            location=self.settings["mean_jitter"],
+            texture=0.0,
+            patches=0.0,
+            own=1.0,
+            background=0.0,
         )
+        moves = draw_moves(image.shape, num_classes, ranges, image.device, self.jitter_generator)
+        return apply_moves(image, classes, num_classes, moves, [step < 2 * min(spacing) for step in spacing])

@@ -1,0 +1,110 @@
+"""Many networks of one kind as one: each of its convolutions has a group for each network.
+
+A small network leaves most of a card idle, and the time of its step goes into starting kernels. N of them side by side,
+channels beside channels, take the kernels of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+
+class Ensemble(nn.Module):
+    """Networks of nnU-Net's U-Net kind (plain or skip-less, two axes), each with weights of its own.
+
+    Args:
+        build: makes one, freshly initialised.
+        seeds: one for each network.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.n = len(seeds)
+        singles = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            singles.append(build())
+        self.net = _grouped(build(), self.n)
+        self.load([single.state_dict() for single in singles])
+
+    def load(self, states: Sequence[dict[str, torch.Tensor]]) -> None:
+        self.net.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
+
+    def states(self) -> list[dict[str, torch.Tensor]]:
+        """Each network's weights, by the names of a single one."""
+        parts = {name: tensor.chunk(self.n) for name, tensor in self.net.state_dict().items()}
+        return [{name: part[i].clone() for name, part in parts.items()} for i in range(self.n)]
+
+    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """``(n, b, c, h, w)`` -> logits ``(n, b, k, h, w)`` of each scale, finest first, and the last features."""
+        x = x.transpose(0, 1).flatten(1, 2)  # (b, n·c, h, w)
+        skips = self.net.encoder(x)
+        decoder = self.net.decoder
+        with_skips = decoder.stages[0].convs[0].conv.in_channels > decoder.transpconvs[0].out_channels
+        x, outputs = skips[-1], []
+        for i, (up, stage, head) in enumerate(
+            zip(decoder.transpconvs, decoder.stages, decoder.seg_layers, strict=True)
+        ):
+            x = up(x)
+            if with_skips:
+                x = torch.cat((self._apart(x), self._apart(skips[-2 - i])), 2).flatten(1, 2)
+            x = stage(x)
+            outputs.append(self._apart(head(x)).transpose(0, 1))
+        return outputs[::-1], self._apart(x).transpose(0, 1)
+
+    def _apart(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.n, -1))
+
+
+def _grouped(network: nn.Module, n: int) -> nn.Module:
+    """The same network with n groups in each of its layers, in place."""
+    seen: dict[int, nn.Module] = {}
+    for module in list(network.modules()):
+        for name, child in list(module._modules.items()):
+            if id(child) not in seen:
+                seen[id(child)] = _of_groups(child, n)
+            module._modules[name] = seen[id(child)]
+    return network
+
+
+def _of_groups(layer: nn.Module, n: int) -> nn.Module:
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        how = {"stride": layer.stride, "padding": layer.padding, "bias": layer.bias is not None, "groups": n}
+        return type(layer)(n * layer.in_channels, n * layer.out_channels, layer.kernel_size, **how)
+    if isinstance(layer, (nn.InstanceNorm2d, nn.BatchNorm2d)):
+        return type(layer)(n * layer.num_features, eps=layer.eps, affine=layer.affine)
+    return layer
+
+
+class Descent:
+    """nnU-Net's optimiser: gradients clipped to norm 12 by network, Nesterov momentum 0.99, weight decay 3e-5.
+
+    Args:
+        ensemble: whose weights it changes.
+        rate: of learning, a scalar tensor that may be refilled.
+    """
+
+    def __init__(self, ensemble: Ensemble, rate: torch.Tensor) -> None:
+        self.n, self.rate = ensemble.n, rate
+        self.all = list(ensemble.parameters())
+        self.velocity_of = {weight: torch.zeros_like(weight) for weight in self.all}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        weights = [weight for weight in self.all if weight.grad is not None]  # no scale without a weight has one
+        velocity = [self.velocity_of[weight] for weight in weights]
+        gradients = [weight.grad for weight in weights]
+        norm = sum(g.reshape(self.n, -1).float().square().sum(1) for g in gradients).sqrt()  # (n,)
+        factor = (12 / (norm + 1e-6)).clamp(max=1)
+        gradients = [(g.reshape(self.n, -1) * factor[:, None]).view_as(g) for g in gradients]
+        torch._foreach_add_(gradients, weights, alpha=3e-5)
+        torch._foreach_mul_(velocity, 0.99)
+        torch._foreach_add_(velocity, gradients)
+        torch._foreach_add_(gradients, velocity, alpha=0.99)
+        torch._foreach_mul_(gradients, -self.rate)
+        torch._foreach_add_(weights, gradients)
+        for weight in weights:
+            weight.grad = None

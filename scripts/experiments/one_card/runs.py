@@ -1,0 +1,96 @@
+"""The runs of ``train.py``: what each network is trained on, what intensities it sees, what its loss has besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network.
+
+    Attributes:
+        name: of the run; with the seed it names the network.
+        data: "ACDC-0" (fold 0), "ACDC-1" (the official split), "bSSFP-0" to "-2" or "LGE-0" to "-2" (a third of the
+            patients left out).
+        moves: of ``MoveRanges``; a share of 0 for none.
+        ramp: share of the training over which the moves' share grows from 0.
+        fall: from this share of the training on, the moves' share falls linearly to ``last``, times itself.
+        last: see ``fall``.
+        late: whether intensities move after nnU-Net's augmentation instead of before its noise.
+        kind: "supervised"; "distilled" by a teacher; "two views": the sample as it is and moved, which shall agree;
+            "teacher".
+        weight: of the distillation or agreement, full after ``weight_ramp`` of the training.
+        labels: the labels in the teacher's place: what is added to the cross-entropy's weight, ramped alike.
+        other: another change of intensities in a share of the samples: "convolutions" or "curves".
+    """
+
+    name: str
+    data: str = "ACDC-0"
+    moves: dict[str, float] = field(default_factory=lambda: {"share": 0.0})
+    ramp: float = 0.0
+    fall: float = 1.0
+    last: float = 0.0
+    late: bool = False
+    kind: str = "supervised"
+    weight: float = 0.0
+    weight_ramp: float = 0.5
+    labels: float = 0.0
+    other: str = ""
+    other_share: float = 0.0
+
+    def on(self, data: str) -> Run:
+        return replace(self, data=data)
+
+
+MEAN_JITTER = {"share": 0.15, "location": 2.0, "texture": 0.0, "patches": 0.0, "own": 1.0, "background": 0.0}
+MOVES = {"share": 0.5, "location": 2.0, "texture": 1.0, "patches": 0.5, "own": 0.75, "background": 1.0}
+
+
+def moving(
+    name: str, *, ramp: float = 0.3, fall: float = 1.0, last: float = 0.0, late: bool = False, **moves: float
+) -> Run:
+    return Run(name, moves=MOVES | moves, ramp=ramp, fall=fall, last=last, late=late)
+
+
+STOCK = Run("stock")
+MOVED = moving("moves")
+
+#: what the moves' defaults were chosen from
+EXPLORED = [
+    STOCK,
+    Run("mean-jitter", moves=MEAN_JITTER, late=True),
+    MOVED,
+    moving("moves-at-once", ramp=0.0),
+    moving("moves-falling", fall=0.7, last=0.2),
+    moving("moves-late", late=True),
+    moving("moves-share-0.3", share=0.3),
+    moving("moves-share-0.8", share=0.8),
+    moving("moves-share-0.8-falling", share=0.8, fall=0.6, last=0.2),
+    moving("moves-no-texture", texture=0.0),
+    moving("moves-texture-2", texture=2.0),
+    moving("moves-no-patches", patches=0.0),
+    moving("moves-patches-1", patches=1.0),
+    moving("moves-background-rests", background=0.0),
+    moving("moves-location-1", location=1.0),
+    moving("moves-location-3", location=3.0),
+    moving("moves-own-1", own=1.0),
+    moving("moves-own-0.4", own=0.4),
+    moving("moves-curve-alone", own=0.0),
+    Run("convolutions", other="convolutions", other_share=0.5),
+    Run("curves", other="curves", other_share=0.5),
+    replace(MOVED, name="moves-two-views", kind="two views", weight=0.0, ramp=0.0, moves=MOVES | {"share": 1.0}),
+    replace(MOVED, name="moves-agree", kind="two views", weight=1.0, ramp=0.0, moves=MOVES | {"share": 1.0}),
+    replace(MOVED, name="moves-agree-5", kind="two views", weight=5.0, ramp=0.0, moves=MOVES | {"share": 1.0}),
+]
+
+
+def explored(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
+    """Stacks that choices rest on: fold 0's held-out cases and MSCMRseg's subjects with odd numbers."""
+    if place == "ACDC":
+        return case in splits[0]["val"]
+    return place in ("bSSFP", "LGE") and int(case.removeprefix("subject")) % 2 == 1
+
+
+LISTS = {"explored": (EXPLORED, explored)}
+KEPT = {"stock", "moves"}
