@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import benchmark
@@ -25,8 +27,8 @@ from nnunetv2.run.run_training import run_training_entry
 from torch._inductor.cpp_builder import get_cpp_compiler
 
 import nnunet_shapekd
-from nnunet_shapekd.commands.cli import main as shapekd
 from nnunet_shapekd.files.checkpoints import read_checkpoint
+from nnunet_shapekd.phantom import write_phantom
 
 SCRIPTS = Path(__file__).resolve().parent
 PLANS = "gpuCheckPlans"
@@ -85,19 +87,15 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
 
 def phantom(place: Place) -> dict:
     """Phantom patients, converted, planned and preprocessed by nnU-Net, with plans for a small network."""
-    if not hasattr(nnunet_shapekd, "dataset_conversion"):  # a checkout on PYTHONPATH keeps it beside the package
+    if find_spec("nnunet_shapekd.dataset_conversion") is None:  # a checkout on PYTHONPATH keeps it beside the package
         nnunet_shapekd.__path__.append(str(SCRIPTS.parent))
     environment = place.environment("phantom", compiled=False) | {"nnUNet_n_proc_DA": "1"}
     os.environ.update(environment)
     for room in ("raw", "preprocessed", "results"):
         Path(environment[f"nnUNet_{room}"]).mkdir(parents=True)
     patients = place.folder / "phantom"
-    for arguments in (
-        ["phantom", str(patients), "--patients", "5", "--test-patients", "1"],
-        ["convert", "acdc", str(patients), "-d", "27"],
-    ):
-        if shapekd(arguments):
-            raise RuntimeError(f"shapekd {arguments[0]} failed")
+    write_phantom(patients, patients=5, test_patients=1)
+    import_module("nnunet_shapekd.dataset_conversion.acdc").convert_acdc(patients)
     processes = "1" if place.toy else "4"
     run(command(plan_and_preprocess_entry, "-d", "27", "--no_pp", "-npfp", processes), environment)
     size = (
