@@ -14,6 +14,7 @@ the true median with at least 95 % (order statistics; fewer than 6 rounds cannot
 
 - FLOP bound: what the ratio would be if only convolutions took time, by torch's counter.
 - student step / stock step + teacher forward + class mean: what is above 1 are the loss and the parts' company.
+- loss, loss with distillation / stock step: forward and backward of the losses alone, on given logits.
 - class mean / stock step: with the classes from the target, as in a step. loop, one-hot, ... / class mean: other ways.
 - student's / stock prediction: sliding windows; equal weights, and checked to give equal outputs.
 - MiB: the peak. Of a step on a GPU: of all tensors, one trainer at a time. On the CPU: of the whole process (RSS; Linux
@@ -59,6 +60,7 @@ from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.files.output import new_file
 from nnunet_shapekd.method.class_mean import class_mean_image
 from nnunet_shapekd.training.cost import LiveBytes, PairCost, pair_cost
+from nnunet_shapekd.training.moves import MeanJitter
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage
 
@@ -66,11 +68,13 @@ Contenders = dict[str, Callable[[], object]]
 
 CASES = ("2d-plain-4", "2d-plain-14", "2d-resenc-4", "3d-plain-4", "3d-plain-14", "3d-resenc-4")
 DATASET = "Dataset001_Benchmark"
-STOCK, TEACHER, CLASS_MEAN = "stock step", "teacher step", "class mean"
+STOCK, TEACHER, MOVES, CLASS_MEAN = "stock step", "teacher step", "mean jitter step", "class mean"
+LOSS, DISTILLED_LOSS = "loss", "loss with distillation"
 STOCK_PREDICTION, PREDICTION = "stock prediction", "student's prediction"
 
-#: nnU-Net's default trainer as student, and as teachers by width
+#: nnU-Net's default trainer as student, with moves of intensities, and as teachers by width
 STUDENT = type("nnUNetTrainerShapeKD", (ShapeKD, nnUNetTrainer), {})
+MEAN_JITTER = type("nnUNetTrainerMeanJitter", (MeanJitter, nnUNetTrainer), {})
 TEACHERS = {w: type("nnUNetTrainerMeanImage", (MeanImage, nnUNetTrainer), {"width": w}) for w in (1.0, 0.5, 0.25)}
 
 
@@ -149,7 +153,7 @@ def plans_of(setup: Setup) -> dict:
     architecture = {"network_class_name": class_path, "arch_kwargs": arguments}
     architecture["_kw_requires_import"] = ["conv_op", "norm_op", "dropout_op", "nonlin"]
     configuration = {"data_identifier": "data", "batch_dice": plan == "2d", "architecture": architecture}
-    configuration |= {"patch_size": size, "batch_size": setup.batch or batch}
+    configuration |= {"patch_size": size, "batch_size": setup.batch or batch, "spacing": [10, 1.5625, 1.5625][-dim:]}
     names = {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "label_manager": "LabelManager"}
     return {**names, "configurations": {"any": configuration}}
 
@@ -229,12 +233,33 @@ def student_steps(widths: Iterable[float], setup: Setup) -> Contenders:
         with torch.no_grad(), torch.autocast(setup.device, enabled=setup.device == "cuda"):
             teacher(means)
 
-    contenders: Contenders = {CLASS_MEAN: partial(student._with_image, TEACHERS[1.0].teacher_input, data, finest)}
+    contenders: Contenders = {
+        CLASS_MEAN: partial(student._with_image, TEACHERS[1.0].teacher_input, data, finest),
+        **losses(student, batch),
+    }
     for width in widths:
         teacher = frozen_teacher(TEACHERS[width], student)
         contenders[student_name(width)] = partial(step, TEACHERS[width], teacher)
         contenders[forward_name(width)] = partial(forward, teacher)
     return contenders
+
+
+def losses(student: nnUNetTrainer, batch: dict) -> Contenders:
+    """Forward and backward of a student's loss alone, without and with distillation, on given logits."""
+    _, target, _ = student._on_device(batch)
+    amp = student.device.type == "cuda"
+    shapes = [(t.shape[0], student.label_manager.num_segmentation_heads, *t.shape[2:]) for t in target]
+    made = partial(torch.randn, device=student.device, dtype=torch.float16 if amp else torch.float32)
+    logits, of_teacher = [made(shape, requires_grad=True) for shape in shapes], [made(shape) for shape in shapes]
+    weighted = [x for x, weight in zip(logits, student.loss.scale_weights, strict=True) if weight]
+
+    def both_ways(teacher_logits: list[torch.Tensor] | None) -> None:
+        student.loss.teacher_logits = teacher_logits
+        with torch.autocast(student.device.type, enabled=amp):
+            loss = student.loss(logits, target)
+        torch.autograd.grad(loss, weighted)
+
+    return {LOSS: partial(both_ways, None), DISTILLED_LOSS: partial(both_ways, of_teacher)}
 
 
 def frozen_teacher(teacher_class: type[MeanImage], student: nnUNetTrainer) -> nn.Module:
@@ -258,6 +283,7 @@ def network_of(trainer_class: type[nnUNetTrainer], trainer: nnUNetTrainer, deep_
 STEPS: dict[str, Callable[[Setup], Contenders]] = {
     STOCK: partial(own_step, nnUNetTrainer, STOCK),
     TEACHER: partial(own_step, TEACHERS[1.0], TEACHER),
+    MOVES: partial(own_step, MEAN_JITTER, MOVES),
     **{student_name(width): partial(student_steps, (width,)) for width in TEACHERS},
 }
 
@@ -448,21 +474,14 @@ def benchmark(setup: Setup, rounds: int, with_memory: bool) -> list[Row]:
     peaks = {name: memory_of(setup, name) for name in STEPS} if with_memory else {}
     with nnunet_environment(setup):
         cost, forward_flops = flop_counts(setup)
-        steps = timed({**STEPS[STOCK](setup), **STEPS[TEACHER](setup), **student_steps(TEACHERS, setup)})
+        alone = [STEPS[name](setup) for name in (STOCK, TEACHER, MOVES)]
+        steps = timed({**alone[0], **alone[1], **alone[2], **student_steps(TEACHERS, setup)})
         ways = class_means(setup)
         way_bytes = {name: tensor_bytes(way) for name, way in ways.items()}
         of_ways = timed(ways)
     with nnunet_environment(setup):
         predicted = timed(predictions(setup))
-    rows = [row_of(steps, STOCK, STOCK), row_of(steps, CLASS_MEAN, STOCK)]
-    rows.append(row_of(steps, TEACHER, STOCK, flop_bound=cost.teacher_step_flops / cost.stock_step_flops))
-    for width, flops in forward_flops.items():
-        student, forward, added = student_name(width), forward_name(width), flops / cost.stock_step_flops
-        rows += [
-            row_of(steps, forward, STOCK, flop_bound=added),
-            row_of(steps, student, STOCK, flop_bound=1 + added),
-            row_of(steps, student, STOCK, forward, CLASS_MEAN, flop_bound=1.0),
-        ]
+    rows = step_rows(steps, cost, forward_flops)
     for row in rows:
         if peaks.get(row.what) and row.against == STOCK:
             row.memory_at_start_bytes, row.memory_bytes = peaks[row.what]
@@ -471,6 +490,22 @@ def benchmark(setup: Setup, rounds: int, with_memory: bool) -> list[Row]:
         rows.append(row_of(of_ways, name, CLASS_MEAN))
         rows[-1].memory_bytes = way_bytes[name]
     return [*rows, row_of(predicted, PREDICTION, STOCK_PREDICTION, flop_bound=1.0)]
+
+
+def step_rows(steps: dict[str, list[float]], cost: PairCost, forward_flops: dict[float, int]) -> list[Row]:
+    """What the steps and their parts cost beside a stock step; of the teachers' widths that were timed."""
+    rows = [row_of(steps, name, STOCK) for name in (STOCK, CLASS_MEAN, LOSS, DISTILLED_LOSS)]
+    rows.append(row_of(steps, TEACHER, STOCK, flop_bound=cost.teacher_step_flops / cost.stock_step_flops))
+    rows.append(row_of(steps, MOVES, STOCK, flop_bound=1.0))
+    for width, flops in forward_flops.items():
+        student, forward, added = student_name(width), forward_name(width), flops / cost.stock_step_flops
+        if student in steps:
+            rows += [
+                row_of(steps, forward, STOCK, flop_bound=added),
+                row_of(steps, student, STOCK, flop_bound=1 + added),
+                row_of(steps, student, STOCK, forward, CLASS_MEAN, flop_bound=1.0),
+            ]
+    return rows
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:

@@ -41,7 +41,9 @@ def rows_of(report: dict, case: str) -> dict[tuple[str, str], dict]:
 @pytest.mark.parametrize("case", CASES)
 def test_every_row_is_there(report, case):
     stock, means = "stock step", "class mean"
-    expected = {(stock, stock), (means, stock), ("teacher step", stock), ("student's prediction", "stock prediction")}
+    expected = {(stock, stock), ("student's prediction", "stock prediction")}
+    parts = (means, "loss", "loss with distillation", "teacher step", "mean jitter step")
+    expected |= {(part, stock) for part in parts}
     for width in ("1", "0.5", "0.25"):
         student, forward = f"student step, teacher of width {width}", f"teacher forward, width {width}"
         expected |= {(forward, stock), (student, stock), (student, f"{stock} + {forward} + {means}")}
