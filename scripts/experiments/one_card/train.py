@@ -189,6 +189,7 @@ class Group:
         stream = torch.cuda.Stream()
         self.schedule(0)
         weights = [weight.detach().clone() for weight in self.ensemble.parameters()]
+        torch.cuda.synchronize()
         with torch.cuda.stream(stream):
             for _ in range(3):
                 self.step()
