@@ -22,8 +22,6 @@ from nnunet_shapekd.method.class_mean import of_each_voxel, sum_per_label
 
 #: how often shifts are averaged over 3 neighbours along each axis, which leaves no sharp new edges
 SMOOTHING = 3
-#: random numbers along each axis that patches are drawn from
-PATCHES = 6
 #: the background's curve spans so many standard deviations of the image, around its mean
 SPAN = 4.0
 #: most knots that the background's curve can have
@@ -42,7 +40,6 @@ class MoveRanges:
             knots of the background's curve.
         texture: a class's deviations from its mean are multiplied by 2 to a power of up to this, either way; those
             above the mean and those below by factors of their own.
-        patches: a smooth random field is added to each class, of up to so many standard deviations.
         own: probability, 0 to 1, that a class moves by itself; else it follows the background's curve, so that what
             looks alike stays alike.
         background: probability, 0 to 1, that the background moves. It is many tissues: a curve with a few knots, as
@@ -50,9 +47,8 @@ class MoveRanges:
     """
 
     share: Number = 0.5
-    location: Number = 2.0
-    texture: Number = 1.0
-    patches: Number = 0.5
+    location: Number = 3.0
+    texture: Number = 2.0
     own: Number = 0.75
     background: Number = 1.0
 
@@ -61,13 +57,10 @@ class Moves(NamedTuple):
     """The numbers of a batch's moves, float32; k counts the classes."""
 
     moved: torch.Tensor  #: (b, 1, 1) of 0 and 1
-    own: torch.Tensor  #: (b, 1, k) of 0 and 1; whether a class moves by itself
     follows: torch.Tensor  #: (b, 1, k) of 0 and 1; whether it follows the curve
     location: torch.Tensor  #: (b, c, k) standard deviations
     above: torch.Tensor  #: (b, c, k) factors
     below: torch.Tensor  #: (b, c, k) factors
-    patchiness: torch.Tensor  #: (b, c, k) standard deviations
-    field: torch.Tensor  #: (b, c, PATCHES, PATCHES[, PATCHES]) about -2 to 2
     curve: torch.Tensor  #: (b, c, KNOTS) standard deviations
     knots: torch.Tensor  #: (b, 1, 1) 2 to KNOTS, of them in use
 
@@ -88,7 +81,7 @@ def draw_moves(
         device: of the numbers, which is the images'.
         generator: of the random numbers, on ``device``; by default torch's own.
     """
-    b, c, *spatial = shape
+    b, c = shape[:2]
 
     def uniform(*size: int) -> torch.Tensor:
         return torch.rand(size, device=device, generator=generator)
@@ -108,13 +101,10 @@ def draw_moves(
     own_texture = texture * own
     return Moves(
         moved=(uniform(b, 1, 1) < per_sample(ranges.share)).float(),
-        own=own.float(),
         follows=follows.float(),
         location=either_way(b, c, num_classes) * location * own,
         above=2 ** (either_way(b, c, num_classes) * own_texture),
         below=2 ** (either_way(b, c, num_classes) * own_texture),
-        patchiness=uniform(b, c, num_classes) * per_sample(ranges.patches) * (own | follows),
-        field=torch.randn((b, c, *[PATCHES] * len(spatial)), device=device, generator=generator),
         curve=either_way(b, c, KNOTS) * location,
         knots=2 + (uniform(b, 1, 1) * (KNOTS - 1)).floor().clamp(max=KNOTS - 2),
     )
@@ -152,14 +142,8 @@ def apply_moves(
     count = sum_per_label(torch.ones_like(rows[:, :1]), labels, num_classes)
     mean = sum_per_label(rows, labels, num_classes) / count.clamp_min(1)  # (b, c, k)
 
-    mode = "trilinear" if len(spatial) == 3 else "bilinear"
-    field = F.interpolate(moves.field, spatial, mode=mode, align_corners=True).reshape(rows.shape)
     place = (rows - middle[..., None]) / (SPAN * deviation[..., None]).clamp_min(1e-6) + 0.5
-    shift = (
-        of_voxels(moves.location)
-        + of_voxels(moves.patchiness) * field
-        + of_voxels(moves.follows) * _on_curve(place, moves.curve, moves.knots)
-    )
+    shift = of_voxels(moves.location) + of_voxels(moves.follows) * _on_curve(place, moves.curve, moves.knots)
     shift = _smoothed((shift * deviation[..., None]).view(b, c, *spatial), smooth_axes).view(rows.shape)
     from_mean = rows - of_voxels(mean)
     texture = (of_voxels(moves.above) - 1) * from_mean.clamp_min(0) + (

@@ -36,7 +36,6 @@ class MeanJitter(OnClassMeans):
             share=self.settings["mean_jitter_share"],
             location=self.settings["mean_jitter"],
             texture=0.0,
-            patches=0.0,
             own=1.0,
             background=0.0,
         )

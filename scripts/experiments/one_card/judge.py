@@ -44,13 +44,16 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged, patch: int, autocast: t
     whole[..., inside[0], inside[1]] = logits[..., source[0], source[1]]
     _, rows, columns = of.box
     grid = rows.stop - rows.start, columns.stop - columns.start
-    result = []
-    for of_network in whole:
-        predicted = torch.zeros_like(of.original)
-        predicted[of.box] = F.interpolate(of_network, grid, mode="bilinear").argmax(1).to(torch.uint8)
-        hits = [
-            2.0 * ((predicted == k) & (of.original == k)).sum() / ((predicted == k).sum() + (of.original == k).sum())
+    predicted = of.original.new_zeros((ensemble.n, *of.original.shape))
+    resampled = F.interpolate(whole.flatten(0, 1), grid, mode="bilinear").argmax(1).to(torch.uint8)
+    predicted[(slice(None), *of.box)] = resampled.unflatten(0, (ensemble.n, z))
+    axes = (1, 2, 3)
+    return torch.stack(
+        [
+            2.0
+            * ((predicted == k) & (of.original == k)).sum(axes)
+            / ((predicted == k).sum(axes) + (of.original == k).sum())
             for k in (1, 2, 3)
-        ]
-        result.append(torch.stack(hits))
-    return torch.stack(result)
+        ],
+        1,
+    )

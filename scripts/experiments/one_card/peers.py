@@ -25,8 +25,7 @@ def convolutions(image: torch.Tensor, classes: torch.Tensor, share: torch.Tensor
     channels = (1, 2, 2, 2, 1)
     for i, (c_in, c_out) in enumerate(pairwise(channels)):
         weight = randn(n * c_out, c_in, 3, 3)
-        point = torch.zeros(3, 3, device=image.device)
-        point[1, 1] = 1
+        point = F.pad(torch.ones(1, 1, device=image.device), (1, 1, 1, 1))
         single = (rand(n, 1, 1, 1) < 0.5).repeat_interleave(c_out, 0)
         weight = torch.where(single, weight * point, weight)
         x = F.conv2d(x, weight, randn(n * c_out), padding=1, groups=n)

@@ -7,7 +7,7 @@ step of all networks of a kind. OUT gets a row for each network, stack and struc
 
 Against nnU-Net's own training: the same network, loss, optimiser, learning rate's decay (by 50 steps), share of
 forced foreground and list of augmentations, but bfloat16 instead of float16, intensities in 8 bits, a canvas of 288 mm,
-and patches of one seed in the same order for all networks.
+and networks of one seed in one graph see the same patches in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import csv
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import groupby
@@ -74,7 +74,10 @@ class Group:
         precision: str,
         teachers: list[dict[str, torch.Tensor]] | None = None,
     ) -> None:
-        self.runs, self.seeds, self.stacks, self.steps, self.kind = runs, seeds, stacks, steps, runs[0].kind
+        self.runs, self.seeds, self.stacks, self.kind = runs, seeds, stacks, runs[0].kind
+        self.steps, self.done = round(steps * runs[0].length), 0
+        #: steps while the others take one, so that teachers are ready at half time
+        self.pace = 2 if self.kind in ("teacher", "distilled") else 1
         device = self.device = stacks.device
         make = (lambda: without_skips(build(features))) if self.kind == "teacher" else (lambda: build(features))
         self.ensemble = Ensemble(make, seeds).to(device)
@@ -99,7 +102,7 @@ class Group:
         self.extra.manual_seed(different[0])
         of_sample = {
             name: self._of_samples([run.moves.get(name, 0.0) for run in runs])
-            for name in ("location", "texture", "patches", "own", "background")
+            for name in ("location", "texture", "own", "background")
         }
         self.share = self._of_samples([0.0] * n)
         self.late = self._of_samples([float(run.late) for run in runs]).bool().view(-1, 1, 1, 1)
@@ -107,6 +110,7 @@ class Group:
         self.ranges = MoveRanges(share=self.share, **of_sample)
         self.moves_at_all = any(run.moves["share"] for run in runs)
         self.weight = torch.zeros(n, device=device)
+        self.views = torch.tensor([run.views for run in runs], device=device).T
         self.ce_weight = torch.ones(n, device=device)
         self.others = {
             name: self._of_samples([run.other_share * (run.other == name) for run in runs])
@@ -114,6 +118,7 @@ class Group:
         }
         self.losses = torch.zeros(n, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream: torch.cuda.Stream | None = None
 
     def _of_samples(self, of_runs: list[float]) -> torch.Tensor:
         return torch.tensor(of_runs, device=self.device).repeat_interleave(BATCH)
@@ -153,9 +158,8 @@ class Group:
             logits, _ = self.ensemble(x)
         if self.kind == "two views":
             moved, clean = [part[:, :BATCH] for part in logits], [part[:, BATCH:] for part in logits]
-            loss = (
-                losses.segmentation(moved, target, self.ce_weight) + losses.segmentation(clean, target, self.ce_weight)
-            ) / 2
+            loss = self.views[0] * losses.segmentation(clean, target, self.ce_weight)
+            loss = loss + self.views[1] * losses.segmentation(moved, target, self.ce_weight)
             loss = loss + self.weight * losses.divergence(moved, clean)
         else:
             loss = losses.segmentation(logits, target, self.ce_weight)
@@ -167,9 +171,9 @@ class Group:
         self.descent.step()
         self.losses.add_(loss.detach())
 
-    def schedule(self, step: int) -> None:
+    def schedule(self) -> None:
         """What changes from epoch to epoch."""
-        done = step / self.steps
+        done = self.done / self.steps
         self.rate.fill_(0.01 * (1 - done) ** 0.9)
         share, weight, ce = [], [], []
         for run in self.runs:
@@ -184,10 +188,12 @@ class Group:
         self.weight.copy_(torch.tensor(weight))
         self.ce_weight.copy_(torch.tensor(ce))
 
-    def capture(self) -> None:
-        """Put a step into a CUDA graph."""
+    def prepare(self) -> None:
+        """On a card, put a step into a CUDA graph."""
+        if self.device.type != "cuda":
+            return
         stream = torch.cuda.Stream()
-        self.schedule(0)
+        self.schedule()
         weights = [weight.detach().clone() for weight in self.ensemble.parameters()]
         torch.cuda.synchronize()
         with torch.cuda.stream(stream):
@@ -204,37 +210,46 @@ class Group:
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             self.step()
-        self.graph = graph
-
-
-def train(groups: list[Group], steps: int, log: Callable[[str], None]) -> None:
-    """All groups' networks, side by side."""
-    on_card = groups[0].device.type == "cuda"
-    streams = [torch.cuda.Stream() if on_card else nullcontext() for _ in groups]
-    if on_card:
-        for group in groups:
-            group.capture()
+        self.graph, self.stream = graph, stream
         torch.cuda.synchronize()
-    start = time.time()
-    for step in range(0, steps, EPOCH):
-        for group, stream in zip(groups, streams, strict=True):
-            with torch.cuda.stream(stream) if on_card else stream:
-                group.schedule(step)
-        for _ in range(min(EPOCH, steps - step)):
-            for group, stream in zip(groups, streams, strict=True):
-                if on_card:
-                    with torch.cuda.stream(stream):
-                        group.graph.replay()
-                else:
-                    group.step()
-        if on_card:
-            torch.cuda.synchronize()
-        if step % (20 * EPOCH) == 0:
-            means = [f"{value / min(EPOCH * 20, step + EPOCH):.3f}" for g in groups for value in g.losses.tolist()]
-            seconds = (time.time() - start) / (step + EPOCH)
-            log(f"step {step + EPOCH}: {1000 * seconds:.2f} ms a step of all; losses {' '.join(means)}")
+
+    def advance(self, steps: int) -> None:
+        """Up to the end, without waiting for the card."""
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            for _ in range(steps):
+                if self.done % EPOCH == 0 and self.done < self.steps:
+                    self.schedule()
+                if self.done < self.steps:
+                    self.graph.replay() if self.graph else self.step()
+                    self.done += 1
+
+
+def train(groups: list[Group], more: Callable[[Group], list[Group]], log: Callable[[str], None]) -> list[Group]:
+    """All groups' networks, side by side, and those groups that ``more`` makes of one that is finished."""
+    start, rounds, finished = time.time(), 0, []
+    for group in groups:
+        group.prepare()
+    while groups:
+        for _ in range(EPOCH):
             for group in groups:
+                group.advance(group.pace)
+        rounds += EPOCH
+        if groups[0].device.type == "cuda":
+            torch.cuda.synchronize()
+        if rounds % (20 * EPOCH) == 0:
+            log(f"{rounds} rounds: {1000 * (time.time() - start) / rounds:.2f} ms each")
+            for group in groups:
+                means = " ".join(f"{value / (20 * EPOCH * group.pace):.3f}" for value in group.losses.tolist())
+                log(f"  {group.kind}, step {group.done}, losses {means}")
                 group.losses.zero_()
+        for group in [group for group in groups if group.done == group.steps]:
+            groups.remove(group)
+            finished.append(group)
+            log(f"{group.kind}, {len(group.runs)} networks, {group.steps} steps: done")
+            for new in more(group):
+                new.prepare()
+                groups.append(new)
+    return finished
 
 
 def judge(group: Group, judged: Sequence[Judged]) -> list[tuple[object, ...]]:
@@ -250,9 +265,24 @@ def judge(group: Group, judged: Sequence[Judged]) -> list[tuple[object, ...]]:
 
 
 def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run, int]]]:
-    ordered = sorted(networks, key=lambda network: network[0].kind)
-    kinds = [list(of_kind) for _, of_kind in groupby(ordered, key=lambda network: network[0].kind)]
-    return [kind[i : i + size] for kind in kinds for i in range(0, len(kind), size)]
+    """Those that can share a step: of one kind and length, at most ``size``."""
+
+    def kind(network: tuple[Run, int]) -> tuple[str, float]:
+        return network[0].kind, network[0].length
+
+    of_kinds = [list(of_kind) for _, of_kind in groupby(sorted(networks, key=kind), key=kind)]
+    return [of_kind[i : i + size] for of_kind in of_kinds for i in range(0, len(of_kind), size)]
+
+
+def chunks(arrays: dict[str, np.ndarray], most: int) -> Iterator[dict[str, np.ndarray]]:
+    """Parts of at most so many bytes."""
+    part: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        if part and sum(one.nbytes for one in part.values()) + array.nbytes > most:
+            yield part
+            part = {}
+        part[name] = array
+    yield part
 
 
 def main() -> None:
@@ -260,7 +290,6 @@ def main() -> None:
     parser.add_argument("stacks", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", required=True, help="a list in runs.py")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=7500)
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
@@ -278,59 +307,54 @@ def main() -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True  # chooses while the graphs are warmed up
+    torch.backends.cudnn.benchmark_limit = 4
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     stacks = Stacks(args.stacks, device)
-    of_list, chosen = plans.LISTS[args.runs]
-    networks = [(run, seed) for seed in args.seeds for run in of_list][: args.limit]
+    networks, chosen = plans.LISTS[args.runs]
+    networks = networks[: args.limit]
     judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)][:: args.judge_every]
     log(f"{len(networks)} networks, {len(stacks.judged)} stacks, {device}")
     how = {"steps": args.steps, "features": args.features, "precision": args.precision}
-    states: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
-    wants_teacher = sorted({(run.data, seed) for run, seed in networks if run.kind == "distilled"})
 
-    def groups(of: list[tuple[Run, int]], teachers: bool = False) -> list[Group]:
-        made = []
-        for part in groups_of(of, args.size):
-            kinds, seeds = map(list, zip(*part, strict=True))
-            of_these = [states[run.data, seed] for run, seed in part] if kinds[0].kind == "distilled" else None
-            made.append(Group(kinds, seeds, stacks, args.steps, args.features, args.precision, of_these))
-        return made
+    def made(of: list[tuple[Run, int]], teachers: dict[tuple[str, int], dict[str, torch.Tensor]]) -> list[Group]:
+        parts = [tuple(map(list, zip(*part, strict=True))) for part in groups_of(of, args.size)]
+        return [
+            Group(
+                of_part, seeds, stacks, args.steps, args.features, args.precision,
+                [teachers[run.data, seed] for run, seed in zip(of_part, seeds, strict=True)] if teachers else None,
+            )
+            for of_part, seeds in parts
+        ]  # fmt: skip
 
-    rows: list[tuple[object, ...]] = []
+    distilled = [(run, seed) for run, seed in networks if run.kind == "distilled"]
+    teachers = sorted({(run.data, seed) for run, seed in distilled})
+    first = [(Run("teacher", data=data, kind="teacher"), seed) for data, seed in teachers]
+    first += [network for network in networks if network not in distilled]
 
-    def finish(done: list[Group]) -> None:
-        for i, group in enumerate(done):
-            for run, seed, state in zip(group.runs, group.seeds, group.ensemble.states(), strict=True):
-                if run.kind == "teacher":
-                    states[run.data, seed] = state
-                bad = not all(torch.isfinite(tensor).all() for tensor in state.values())
-                if bad:
-                    log(f"{run.name} {run.data} {seed}: weights are not numbers")
-            if group.kind != "teacher":
-                rows.extend(judge(group, judged))
-            log(f"judged group {i} ({group.kind}, {len(group.runs)} networks)")
-            with (args.out / "rows.csv").open("w", newline="") as file:
-                csv.writer(file).writerows(rows)
+    def students(finished: Group) -> list[Group]:
+        if finished.kind != "teacher":
+            return []
+        keys = [(run.data, seed) for run, seed in zip(finished.runs, finished.seeds, strict=True)]
+        return made(distilled, dict(zip(keys, finished.ensemble.states(), strict=True)))
 
-    if wants_teacher:
-        teachers = groups([(Run("teacher", data=data, kind="teacher"), seed) for data, seed in wants_teacher])
-        log("teachers")
-        train(teachers, args.steps, log)
-        finish(teachers)
-        del teachers
-    students = groups(networks)
-    log("students" if wants_teacher else "networks")
-    train(students, args.steps, log)
+    finished = [group for group in train(made(first, {}), students, log) if group.kind != "teacher"]
     # the weights first: they can be judged elsewhere
     kept = {
         f"{run.name}|{run.data}|{seed}|{name}": tensor.half().cpu().numpy()
-        for group in students
+        for group in finished
         for run, seed, state in zip(group.runs, group.seeds, group.ensemble.states(), strict=True)
-        if run.name in plans.KEPT
+        if run.name in plans.KEPT and run.data.startswith("ACDC")
         for name, tensor in state.items()
     }
-    np.savez(args.out / "weights.npz", **kept)
-    finish(students)
+    for i, part in enumerate(chunks(kept, 12 * 2**20)):
+        np.savez(args.out / f"weights{i}.npz", **part)
+    rows: list[tuple[object, ...]] = []
+    torch.backends.cudnn.benchmark = False  # each stack has a size of its own
+    for group in finished:
+        rows += judge(group, judged)
+        with (args.out / "rows.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        log(f"judged {group.kind}, {len(group.runs)} networks")
     about = {"how": how, "runs": [{**asdict(run), "seed": seed} for run, seed in networks]}
     if device.type == "cuda":
         about["card"], about["peak_gib"] = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
