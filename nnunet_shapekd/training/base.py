@@ -32,6 +32,8 @@ class OnClassMeans(ResumableTraining):
 
     #: in the record that every checkpoint carries
     role: str = "student without a teacher"
+    #: whether a training step needs each sample as it was, too, before its intensities moved
+    asks_about_the_sample_as_it_was: bool = False
 
     @classmethod
     def known_settings(cls) -> dict[str, Setting]:
@@ -108,6 +110,10 @@ class OnClassMeans(ResumableTraining):
                 "checkpoint of this epoch was written. Look for infinite or constant images, and at the learning rate "
                 f"({self.initial_lr}); --c goes on from the last checkpoint in {self.output_folder}."
             )
+
+    def _as_it_was(self, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A training batch's data for the trained network, and the data of the samples as they were; here the same."""
+        return data, data
 
     def _with_image(self, change: ImageChange, data: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``data`` with ``change(image, classes, number)`` as its image; a cascade's previous stage passes through."""

@@ -67,6 +67,7 @@ class ShapeKD(OnClassMeans):
     """
 
     role = "student"
+    asks_about_the_sample_as_it_was = True
 
     logit_weight: float = 1.0
     feature_weight: float = 0.0
@@ -221,10 +222,11 @@ class ShapeKD(OnClassMeans):
 
     def train_step(self, batch: dict) -> dict:
         data, target, finest = self._on_device(batch)
+        data, as_it_was = self._as_it_was(data)
         # no_grad, not inference_mode, whose tensors the loss could not save for its backward pass. nnU-Net autocasts
         # on CUDA only.
         with explained_out_of_memory(self, "the teacher's pass in a training step"), torch.no_grad():
-            teacher_data = self._with_image(self.teacher_class.teacher_input, data, finest)
+            teacher_data = self._with_image(self.teacher_class.teacher_input, as_it_was, finest)
             with autocast("cuda") if self.device.type == "cuda" else dummy_context():
                 self.loss.teacher_logits = self.teacher(teacher_data)
         # a new dict: nnU-Net's benchmark without data loading hands in the same batch again and again

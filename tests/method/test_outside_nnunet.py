@@ -15,13 +15,14 @@ from torch import nn
 
 from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
 from nnunet_shapekd.method.distillation import DistilledLoss, FeatureDistillation, LogitDistillation, last_decoder_stage
-from nnunet_shapekd.method.intensity_moves import jitter_class_means
+from nnunet_shapekd.method.intensity_moves import MoveRanges, apply_moves, draw_moves
 from nnunet_shapekd.method.skipless_unet import without_skips
 
 image, mask = torch.randn(2, 1, 16, 16), torch.randint(0, 3, (2, 1, 16, 16))
 means = class_mean_image(image, mask)
 assert len(means[0, 0][mask[0, 0] == 1].unique()) == 1
-assert jitter_class_means(image, mask, 3, amount=1.0, share=1.0).shape == image.shape
+moves = draw_moves(image.shape, 3, MoveRanges(share=1.0))
+assert apply_moves(image, mask, 3, moves).shape == image.shape
 
 
 def unet():

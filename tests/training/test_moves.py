@@ -1,4 +1,4 @@
-"""Class-mean jitter: whose intensity moves, how far, how often, and what the teacher sees of it."""
+"""Moves of intensities in a training: what the network sees of them, what the teacher, and what is recorded."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -12,72 +12,13 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_shapekd.files.provenance import provenance_of
 from nnunet_shapekd.method.class_mean import VoxelClasses, class_mean_image
-from nnunet_shapekd.method.intensity_moves import SMOOTHING, jitter_class_means
+from nnunet_shapekd.method.intensity_moves import SMOOTHING
 from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.moves import MeanJitter
 from nnunet_shapekd.training.settings import WEIGHT
 from nnunet_shapekd.training.student import ShapeKD
 
 JITTER = "nnUNetTrainerMeanJitter_1epoch"
-
-
-def sample(shape=(24, 20), b=4, c=2, seed=0):
-    """Images of two structures and a background that is 8 voxels wide along the last axis."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randn(b, c, *shape, generator=generator)
-    classes = torch.zeros(b, 1, *shape, dtype=torch.long)
-    classes[:, :, : shape[0] // 2, ..., 8:] = 1
-    classes[:, :, shape[0] // 2 :, ..., 8:] = 2
-    return image, classes
-
-
-def jittered(image, classes, amount=2.0, share=1.0, seed=1, **more):
-    return jitter_class_means(image, classes, 3, amount, share, generator=torch.Generator().manual_seed(seed), **more)
-
-
-@pytest.mark.parametrize("shape", [(24, 20), (24, 10, 20)])
-def test_means_move_each_on_their_own_and_texture_stays(shape):
-    image, classes = sample(shape)
-    before = image.clone()
-    moved = jittered(image, classes) - image
-    assert torch.equal(image, before) and moved.shape == image.shape
-    inner = [moved[:, :, :9, ..., 12:].flatten(2), moved[:, :, 15:, ..., 12:].flatten(2)]
-    for of_structure in inner:  # (b, c, voxels): one number for each sample and channel
-        torch.testing.assert_close(of_structure, of_structure[..., :1].expand_as(of_structure), atol=1e-5, rtol=0)
-    shifts = torch.stack([of_structure[..., 0] for of_structure in inner])
-    assert len(shifts.flatten().unique()) == shifts.numel() == 16
-    assert moved[..., : 8 - SMOOTHING].abs().max() == 0
-
-
-def test_the_amount_is_in_standard_deviations_of_the_sample_and_is_reached_but_not_exceeded():
-    image, classes = sample(b=200, c=1)
-    image[::2] *= 100
-    shifts = (jittered(image, classes) - image)[:, 0, :9, 12:].mean((1, 2)) / image.flatten(1).std(1)
-    assert 1.9 < shifts.max() <= 2.001 and -2.001 <= shifts.min() < -1.9
-    torch.testing.assert_close(jittered(image, classes, amount=0.0), image)
-
-
-def test_a_share_of_the_samples_is_left_as_it_was():
-    image, classes = sample(b=400, c=1)
-    same = (jittered(image, classes, share=0.25) == image).flatten(1).all(1)
-    assert 0.7 < same.float().mean() < 0.8
-    assert torch.equal(jittered(image, classes, share=0.0), image)
-
-
-def test_borders_are_softened_along_the_axes_asked_for_alone():
-    image, classes = sample((24, 10, 20), c=1)
-    classes[:] = 0
-    classes[:, :, 6:18, 3:7, 6:14] = 1
-    moved = jittered(image, classes, smooth_axes=(True, False, True)) - image
-    assert moved[:, :, :, [2, 7]].abs().max() == 0
-    assert (moved[:, 0, 6 - SMOOTHING, 5, 10] != 0).all() and (moved[:, 0, 5 - SMOOTHING, 5, 10] == 0).all()
-
-
-def test_half_precision_and_channels_of_no_variance():
-    image, classes = sample()
-    image[:, 1] = 3
-    result = jittered(image.half(), classes)
-    assert result.dtype == torch.float16 and torch.equal(result[:, 1], image[:, 1].half())
 
 
 @pytest.fixture

@@ -9,7 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
+
+#: of the plan that evidence.py has, too
+PATCH, CLASSES = 96, 4
+
+
+def build(features: Sequence[int]) -> nn.Module:
+    """The planned network, with as many stages as there are numbers of features, initialised as nnU-Net does."""
+    n = len(features)
+    strides, convolutions = [1] + [2] * (n - 1), [2] * (n - 1)
+    norm, slope = {"eps": 1e-5, "affine": True}, {"inplace": True}
+    network = PlainConvUNet(
+        1, n, list(features), nn.Conv2d, 3, strides, 2, CLASSES, convolutions, True,
+        nn.InstanceNorm2d, norm, None, None, nn.LeakyReLU, slope, True,
+    )  # fmt: skip
+    network.apply(InitWeights_He(1e-2))
+    return network
 
 
 class Ensemble(nn.Module):

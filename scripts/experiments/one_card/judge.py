@@ -1,21 +1,61 @@
-"""Dice of many networks on whole stacks, on the stacks' own grids, as nnU-Net predicts them (without mirroring)."""
+"""Dice of many networks on whole stacks, on the stacks' own grids, as nnU-Net predicts them (without mirroring).
+
+    python scripts/experiments/one_card/judge.py STACKS.npz ROWS.csv --runs reported --weights OUT/weights-*.npz
+
+A row for each network, stack and structure: run, data, seed, place, case, structure, Dice.
+"""
 
 from __future__ import annotations
 
+import argparse
+import csv
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import runs
 import torch
 import torch.nn.functional as F
 from data import Judged, Stacks
-from ensemble import Ensemble
+from ensemble import PATCH, Ensemble, build
+
+STRUCTURES = ("RV", "MLV", "LVC")
+
+
+def judge(
+    stacks: Stacks, weights: Sequence[Path], to: Path, chosen: Callable[..., bool], features: Sequence[int]
+) -> None:
+    """Judge all networks of some files of weights on the chosen stacks; the table grows file by file."""
+    judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)]
+    on_card = stacks.device.type == "cuda"
+    with to.open("w", newline="") as file:
+        for path in weights:
+            states: dict[str, dict[str, torch.Tensor]] = {}
+            for key, array in np.load(path).items():
+                network, name = key.rsplit("|", 1)
+                states.setdefault(network, {})[name] = torch.from_numpy(array).float()
+            ensemble = Ensemble(lambda: build(features), range(len(states))).to(stacks.device)
+            ensemble.load(list(states.values()))
+            for of in judged:
+                with torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext():
+                    found = dice(ensemble, stacks, of)
+                csv.writer(file).writerows(
+                    (*network.split("|"), of.place, of.case, name, round(value, 4))
+                    for network, values in zip(states, found.tolist(), strict=True)
+                    for name, value in zip(STRUCTURES, values, strict=True)
+                )
+            file.flush()
 
 
 @torch.no_grad()
-def dice(ensemble: Ensemble, stacks: Stacks, of: Judged, patch: int, autocast: torch.autocast) -> torch.Tensor:
+def dice(ensemble: Ensemble, stacks: Stacks, of: Judged) -> torch.Tensor:
     """Tiles half over one another weighted by a Gaussian, logits resampled linearly, the largest wins.
 
     Returns:
         ``(networks, 3)`` float32, of RV, MYO and LV; not a number where a structure is neither there nor predicted.
     """
-    canvas, z = stacks.image.shape[-1], of.slices
+    canvas, patch, z = stacks.image.shape[-1], PATCH, of.slices
     values = stacks.values(torch.arange(of.first, of.first + z, device=stacks.device))
     line = torch.arange(patch, device=stacks.device) - (patch - 1) / 2
     bell = torch.exp(-0.5 * (line / (patch / 8)) ** 2)
@@ -29,8 +69,7 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged, patch: int, autocast: t
     for y in starts[0]:
         for x in starts[1]:
             tile = values[..., y : y + patch, x : x + patch]
-            with autocast:
-                (finest, *_), _ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
+            (finest, *_), _ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
             logits[..., y : y + patch, x : x + patch] += bell * finest.float()
             weight[y : y + patch, x : x + patch] += bell
     logits /= weight.clamp_min(1e-8)
@@ -57,3 +96,19 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged, patch: int, autocast: t
         ],
         1,
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stacks", type=Path)
+    parser.add_argument("to", type=Path)
+    parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
+    parser.add_argument("--weights", type=Path, nargs="+", required=True)
+    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
+    args = parser.parse_args()
+    stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    judge(stacks, args.weights, args.to, runs.LISTS[args.runs][1], args.features)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,9 @@ and networks of one seed in one graph see the same patches in the same order.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import groupby
@@ -28,31 +27,20 @@ import numpy as np
 import peers
 import runs as plans
 import torch
-from data import Judged, Stacks
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
-from ensemble import Descent, Ensemble
-from judge import dice
+from data import Stacks
+from ensemble import CLASSES, PATCH, Descent, Ensemble, build
+from judge import judge
 from runs import Run
-from torch import nn
 
+from nnunet_shapekd.files.output import new_file
 from nnunet_shapekd.method.class_mean import class_mean_image
 from nnunet_shapekd.method.intensity_moves import MoveRanges, apply_moves, draw_moves
 from nnunet_shapekd.method.skipless_unet import without_skips
 
 EPOCH = 50
-BATCH, PATCH, CLASSES = 4, 96, 4
-STRUCTURES = ("RV", "MLV", "LVC")
-
-
-def build(features: Sequence[int]) -> nn.Module:
-    n = len(features)
-    network = PlainConvUNet(
-        1, n, list(features), nn.Conv2d, 3, [1] + [2] * (n - 1), 2, CLASSES, 2 if n == 1 else [2] * (n - 1), True,
-        nn.InstanceNorm2d, {"eps": 1e-5, "affine": True}, None, None, nn.LeakyReLU, {"inplace": True}, True,
-    )  # fmt: skip
-    network.apply(InitWeights_He(1e-2))
-    return network
+#: rounds after which weights are kept
+KEPT = 1000
+BATCH = 4
 
 
 class Group:
@@ -61,6 +49,7 @@ class Group:
     Args:
         runs: of one kind.
         seeds: one for each run; those of one seed see the same patches in the same order.
+        number: of the group among those of its kind.
         teachers: distilled networks' teachers, one a network.
     """
 
@@ -72,9 +61,11 @@ class Group:
         steps: int,
         features: Sequence[int],
         precision: str,
+        number: int = 0,
         teachers: list[dict[str, torch.Tensor]] | None = None,
     ) -> None:
         self.runs, self.seeds, self.stacks, self.kind = runs, seeds, stacks, runs[0].kind
+        self.number = number
         self.steps, self.done = round(steps * runs[0].length), 0
         #: steps while the others take one, so that teachers are ready at half time
         self.pace = 2 if self.kind in ("teacher", "distilled") else 1
@@ -213,6 +204,21 @@ class Group:
         self.graph, self.stream = graph, stream
         torch.cuda.synchronize()
 
+    def save(self, out: Path) -> None:
+        """The networks' weights in half precision, whole or not at all."""
+        if self.kind == "teacher":
+            return
+        arrays = {
+            f"{run.name}|{run.data}|{seed}|{name}": tensor.half().cpu().numpy()
+            for run, seed, state in zip(self.runs, self.seeds, self.ensemble.states(), strict=True)
+            for name, tensor in state.items()
+        }
+        with (
+            new_file(out / f"weights-{self.kind.replace(' ', '-')}-{self.steps}-{self.number}.npz") as path,
+            path.open("wb") as file,
+        ):
+            np.savez(file, **arrays)
+
     def advance(self, steps: int) -> None:
         """Up to the end, without waiting for the card."""
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
@@ -224,9 +230,12 @@ class Group:
                     self.done += 1
 
 
-def train(groups: list[Group], more: Callable[[Group], list[Group]], log: Callable[[str], None]) -> list[Group]:
-    """All groups' networks, side by side, and those groups that ``more`` makes of one that is finished."""
-    start, rounds, finished = time.time(), 0, []
+def train(groups: list[Group], more: Callable[[Group], list[Group]], out: Path, log: Callable[[str], None]) -> None:
+    """All groups' networks, side by side, and those groups that ``more`` makes of one that is finished.
+
+    Weights are kept every KEPT rounds, too: a machine may be taken away, and a last percent of the steps is little.
+    """
+    start, rounds = time.time(), 0
     for group in groups:
         group.prepare()
     while groups:
@@ -236,32 +245,20 @@ def train(groups: list[Group], more: Callable[[Group], list[Group]], log: Callab
         rounds += EPOCH
         if groups[0].device.type == "cuda":
             torch.cuda.synchronize()
-        if rounds % (20 * EPOCH) == 0:
+        if rounds % KEPT == 0:
             log(f"{rounds} rounds: {1000 * (time.time() - start) / rounds:.2f} ms each")
             for group in groups:
-                means = " ".join(f"{value / (20 * EPOCH * group.pace):.3f}" for value in group.losses.tolist())
+                means = " ".join(f"{value / (KEPT * group.pace):.3f}" for value in group.losses.tolist())
                 log(f"  {group.kind}, step {group.done}, losses {means}")
                 group.losses.zero_()
+                group.save(out)
         for group in [group for group in groups if group.done == group.steps]:
             groups.remove(group)
-            finished.append(group)
+            group.save(out)
             log(f"{group.kind}, {len(group.runs)} networks, {group.steps} steps: done")
             for new in more(group):
                 new.prepare()
                 groups.append(new)
-    return finished
-
-
-def judge(group: Group, judged: Sequence[Judged]) -> list[tuple[object, ...]]:
-    rows = []
-    for of in judged:
-        found = dice(group.ensemble, group.stacks, of, PATCH, group.autocast).cpu().numpy()
-        rows += [
-            (run.name, run.data, seed, of.place, of.case, name, round(float(value), 4))
-            for run, seed, values in zip(group.runs, group.seeds, found, strict=True)
-            for name, value in zip(STRUCTURES, values, strict=True)
-        ]
-    return rows
 
 
 def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run, int]]]:
@@ -274,17 +271,6 @@ def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run
     return [of_kind[i : i + size] for of_kind in of_kinds for i in range(0, len(of_kind), size)]
 
 
-def chunks(arrays: dict[str, np.ndarray], most: int) -> Iterator[dict[str, np.ndarray]]:
-    """Parts of at most so many bytes."""
-    part: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        if part and sum(one.nbytes for one in part.values()) + array.nbytes > most:
-            yield part
-            part = {}
-        part[name] = array
-    yield part
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stacks", type=Path)
@@ -295,7 +281,6 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--size", type=int, default=40, help="most networks side by side in one graph")
     parser.add_argument("--limit", type=int, help="networks, for a try")
-    parser.add_argument("--judge-every", type=int, default=1, help="which stacks are judged, for a try")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     begin = time.time()
@@ -310,9 +295,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark_limit = 4
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     stacks = Stacks(args.stacks, device)
-    networks, chosen = plans.LISTS[args.runs]
-    networks = networks[: args.limit]
-    judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)][:: args.judge_every]
+    networks = plans.LISTS[args.runs][0][: args.limit]
     log(f"{len(networks)} networks, {len(stacks.judged)} stacks, {device}")
     how = {"steps": args.steps, "features": args.features, "precision": args.precision}
 
@@ -320,10 +303,10 @@ def main() -> None:
         parts = [tuple(map(list, zip(*part, strict=True))) for part in groups_of(of, args.size)]
         return [
             Group(
-                of_part, seeds, stacks, args.steps, args.features, args.precision,
+                of_part, seeds, stacks, args.steps, args.features, args.precision, number,
                 [teachers[run.data, seed] for run, seed in zip(of_part, seeds, strict=True)] if teachers else None,
             )
-            for of_part, seeds in parts
+            for number, (of_part, seeds) in enumerate(parts)
         ]  # fmt: skip
 
     distilled = [(run, seed) for run, seed in networks if run.kind == "distilled"]
@@ -337,28 +320,16 @@ def main() -> None:
         keys = [(run.data, seed) for run, seed in zip(finished.runs, finished.seeds, strict=True)]
         return made(distilled, dict(zip(keys, finished.ensemble.states(), strict=True)))
 
-    finished = [group for group in train(made(first, {}), students, log) if group.kind != "teacher"]
-    # the weights first: they can be judged elsewhere
-    kept = {
-        f"{run.name}|{run.data}|{seed}|{name}": tensor.half().cpu().numpy()
-        for group in finished
-        for run, seed, state in zip(group.runs, group.seeds, group.ensemble.states(), strict=True)
-        if run.name in plans.KEPT and run.data.startswith("ACDC")
-        for name, tensor in state.items()
-    }
-    for i, part in enumerate(chunks(kept, 12 * 2**20)):
-        np.savez(args.out / f"weights{i}.npz", **part)
-    rows: list[tuple[object, ...]] = []
-    torch.backends.cudnn.benchmark = False  # each stack has a size of its own
-    for group in finished:
-        rows += judge(group, judged)
-        with (args.out / "rows.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
-        log(f"judged {group.kind}, {len(group.runs)} networks")
+    train(made(first, {}), students, args.out, log)
     about = {"how": how, "runs": [{**asdict(run), "seed": seed} for run, seed in networks]}
     if device.type == "cuda":
         about["card"], about["peak_gib"] = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
     (args.out / "about.json").write_text(json.dumps({**about, "torch": torch.__version__}, indent=1))
+    log("trained; judging")
+    torch.backends.cudnn.benchmark = False  # each stack has a size of its own
+    judge(
+        stacks, sorted(args.out.glob("weights-*.npz")), args.out / "rows.csv", plans.LISTS[args.runs][1], args.features
+    )
     log("done")
 
 
