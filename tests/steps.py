@@ -1,4 +1,4 @@
-"""Trainers of any kind just before their first step, a student's teacher with random weights: nothing has to be trained."""
+"""Trainers of any kind just before their first step; a student's teacher has random weights, so nothing is trained."""
 
 from __future__ import annotations
 

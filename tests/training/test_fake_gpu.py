@@ -1,8 +1,8 @@
 """Training steps on a GPU that is not there: every tensor is a fake that knows its shape, type and device, no values.
 
-An operation on tensors of two devices raises an error, and autocast rules as on a GPU. What this cannot see: the backward
-pass and the optimiser's step, which are nnU-Net's own; numbers; what makes the host wait; a tensor of one element or an
-index left on the CPU, which torch allows; memory, kernels and ``torch.compile``.
+An operation on tensors of two devices raises an error, and autocast rules as on a GPU. What this cannot see: the
+backward pass and the optimiser's step, which are nnU-Net's own; numbers; what makes the host wait; a number without
+dimensions or an index left on the CPU, which torch allows; memory, kernels and ``torch.compile``.
 """
 
 import pytest
