@@ -7,8 +7,9 @@ usage() {
 usage: bash crossval.sh DATASET CONFIG [--gpus "0 1"] [--folds "0 1 2 3 4"] [--logs FOLDER] [-- OPTIONS]
 
 Trains teacher and student of every fold: `shapekd train DATASET CONFIG FOLD --npz --c OPTIONS`. Each GPU takes the next
-fold as soon as it is free. Run it again to go on after an interruption: what is finished is left as it is. A fold that
-fails does not stop the others. Ctrl-C stops all.
+fold as soon as it is free. Run it again to go on after an interruption: what is finished is left as it is, and what is
+missing of a student's validation or its probabilities is made. A fold that fails does not stop the others. Ctrl-C stops
+all.
 
   --gpus    GPUs to use, as in CUDA_VISIBLE_DEVICES, or cpu: one fold after the other on the CPU
             (default: CUDA_VISIBLE_DEVICES if set, else all that nvidia-smi lists, else cpu)

@@ -30,6 +30,12 @@ class Pair:
     student: type[nnUNetTrainer]
     teacher: type[nnUNetTrainer]
 
+    def next_stages(self) -> dict[str, Path]:
+        """The configurations of a cascade that need this one's predictions, each with its preprocessed folder."""
+        folder = Path(os.environ["nnUNet_preprocessed"], self.dataset_name)
+        names = self.configuration_manager.next_stage_names or []
+        return {name: folder / self.plans_manager.get_configuration(name).data_identifier for name in names}
+
     def cost(self) -> str:
         """What it costs beside stock nnU-Net."""
         arguments = (self.plans_manager, self.configuration_manager, self.dataset_json)

@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 
 from nnunet_shapekd.commands.arguments import add_device, fold_of
-from nnunet_shapekd.commands.planned import Role, planned_actions
+from nnunet_shapekd.commands.planned import Products, Role, planned_actions
 from nnunet_shapekd.commands.processes import run_to_the_end
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-num_gpus", type=int, default=1, help="GPUs for one training (default: %(default)s)")
     add_device(parser)
     add("--npz", action="store_true", help="keep the probabilities of the student's final validation")
-    add("--c", action="store_true", help="continue what is unfinished, leave what is finished")
+    add("--c", action="store_true", help="continue what is unfinished, make what is missing of a validation")
     add("--only", choices=("teacher", "student"), help="train this one alone")
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device, args.num_gpus)
 
     names: dict[Role, str] = {"teacher": pair.teacher.__name__, "student": args.tr}
-    plans, next_stage = pair.plans_manager.plans_name, pair.configuration_manager.next_stage_names is not None
+    plans = pair.plans_manager.plans_name
     folders = {
         role: teachers.teacher_checkpoint_path(pair.dataset_name, name, plans, args.configuration, fold).parent
         for role, name in names.items()
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     given = teachers.find_teacher(settings["teacher_path"], fold) if settings["teacher_path"] else None
     if given:
         folders["teacher"] = given.parent
-    actions = planned_actions(folders["teacher"], folders["student"], args.only, args.c, given is not None, next_stage)
+    products = Products(pair.dataset_json["file_ending"], args.npz, pair.next_stages())
+    actions = planned_actions(folders["teacher"], folders["student"], products, args.only, args.c, given is not None)
     if actions.get("student") == "nothing":
         before = read_checkpoint(folders["student"] / "checkpoint_final.pth").get("shapekd", {}).get("settings", {})
         if differences := different_settings(before, settings):
@@ -71,10 +72,21 @@ def run(args: argparse.Namespace) -> int:
         pair = replace(pair, teacher=teachers.teacher_trainer_class(checkpoint, given))
         names["teacher"] = pair.teacher.__name__
     print(f"{pair.dataset_name}, {args.configuration}, fold {fold}, plans {args.p}")
-    says = {"nothing": "finished already", "train": "to be trained", "continue": "to be continued"}
+    says = {
+        "nothing": "finished already",
+        "train": "to be trained",
+        "continue": "to be continued",
+        "validate": "trained, its final validation to be made",
+    }
     for role, folder in folders.items():
         print(f"{role} {names[role]}: {says[actions[role]] if role in actions else 'not needed'} ({folder})")
-    if set(actions.values()) != {"nothing"}:
+    if (
+        actions.get("teacher") == "nothing"
+        and args.only
+        and not replace(products, probabilities=False).are_in(folders["teacher"])
+    ):
+        print("The teacher's final validation is not there, which its student does not need; --c makes it.")
+    if set(actions.values()) - {"nothing", "validate"}:
         print(pair.cost())
 
     options = ["-p", args.p, "-device", args.device]
@@ -84,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         if action == "nothing":
             continue
         arguments = [pair.dataset_name, args.configuration, fold, "-tr", names[role], *options]
-        arguments += ["--npz"] * (args.npz and role == "student") + ["--c"] * (action == "continue")
+        arguments += ["--npz"] * (args.npz and role == "student") + ["--c"] * (action in ("continue", "validate"))
         _train(role, names[role], arguments)
     print(f"\nfinished: {', '.join(names[role] for role in actions)}")
     return 0

@@ -6,6 +6,9 @@ bottleneck's few numbers, which is where it learns shape (Dong, Du, Xu, arXiv 24
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
@@ -32,6 +35,8 @@ class SkiplessUNetDecoder(nn.Module):
         self.transpconvs = planned.transpconvs
         self.stages = planned.stages
         self.seg_layers = planned.seg_layers
+        #: of the encoder's stages, the first one's first
+        self.strides = planned.encoder.strides
         for transpconv, stage in zip(self.transpconvs, self.stages, strict=True):
             first = stage.convs[0]
             first.input_channels = transpconv.out_channels
@@ -54,6 +59,22 @@ class SkiplessUNetDecoder(nn.Module):
             if self.deep_supervision:
                 outputs.append(seg_layer(x))
         return outputs[::-1] if self.deep_supervision else self.seg_layers[-1](x)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """How many numbers all convolutions put out for one sample, as nnU-Net's planner counts them.
+
+        Args:
+            input_size: ``(x, y[, z])`` of the encoder's input.
+        """
+        sizes = [np.array(input_size) // self.strides[0]]  # finest first
+        for stride in self.strides[1:-1]:
+            sizes.append(sizes[-1] // stride)
+        count = np.int64(0)
+        for size, transpconv, stage in zip(sizes[::-1], self.transpconvs, self.stages, strict=True):
+            with_logits = self.deep_supervision or stage is self.stages[-1]
+            count += stage.compute_conv_feature_map_size(size)
+            count += (transpconv.out_channels + with_logits * self.num_classes) * size.prod(dtype=np.int64)
+        return count
 
 
 def without_skips(network: nn.Module) -> nn.Module:

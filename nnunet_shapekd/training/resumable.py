@@ -121,6 +121,11 @@ class ResumableTraining:
                     f"to another checkpoint in {path.parent}."
                 ) from damage
             path, checkpoint = self._newest_readable(path.parent, damage)
+        except FileNotFoundError as error:  # of --val_best, say
+            there = ", ".join(sorted(file.name for file in path.parent.glob("checkpoint_*.pth"))) or "no checkpoint"
+            raise FileNotFoundError(
+                f"{error} There is {there}. --val alone validates checkpoint_final.pth; --c finishes a training first."
+            ) from None
         if "shapekd" not in checkpoint:
             raise ValueError(
                 f"{path} was not written by {type(self).__name__}. Move {self.output_folder} away and train anew "

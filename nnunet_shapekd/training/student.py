@@ -133,13 +133,17 @@ class ShapeKD(OnClassMeans):
                 f"DeepSupervisionWrapper; the loss of {type(self).__name__} is a {type(segmentation).__name__}. Wrap "
                 "it in one, or switch enable_deep_supervision off."
             )
-        return DistilledLoss(
+        loss = DistilledLoss(
             segmentation,
             self.classes,
             self.distillation_terms(self.settings, self.classes),
             segmentation.weight_factors if wrapped else (1.0,),
             self.settings["balanced"],
         )
+        if self._do_i_compile():  # as nnU-Net its Dice: a term keeps less for the backward pass then
+            for _, term in loss.terms:
+                term.compile()
+        return loss
 
     def _plain_network(self) -> nn.Module:
         network = self.network.module if self.is_ddp else self.network

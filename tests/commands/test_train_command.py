@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 from conftest import DATASET, FEW_STEPS, PLANS
 
 from nnunet_shapekd.commands.cli import main
-from nnunet_shapekd.commands.planned import fold_state, planned_actions
+from nnunet_shapekd.commands.planned import Products, fold_state, planned_actions
 from nnunet_shapekd.commands.processes import run_to_the_end
 from nnunet_shapekd.files.checkpoints import read_checkpoint
 from nnunet_shapekd.trainers_folder import trainers_folder
@@ -48,7 +49,22 @@ def make(folder: Path, state: str) -> Path:
     for file in files[state]:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
+    if state == "validated":
+        summarise(folder, "case_1")
     return folder
+
+
+def summarise(folder: Path, *cases: str) -> None:
+    """What nnU-Net's final validation leaves of these cases, without probabilities."""
+    validation = folder / "validation"
+    files = [validation / f"{case}.nii.gz" for case in cases]
+    for file in files:
+        file.touch()
+    summary = {"metric_per_case": [{"prediction_file": str(file), "metrics": {}} for file in files]}
+    (validation / "summary.json").write_text(json.dumps(summary))
+
+
+PREDICTIONS = Products(".nii.gz")
 
 
 @pytest.fixture
@@ -95,8 +111,34 @@ def command(trainer: str, *options: str) -> str:
 
 @pytest.mark.parametrize("state", ["none", "unfinished", "trained", "validated"])
 def test_the_state_of_a_fold_is_read_off_its_checkpoints_and_validation(tmp_path, state):
-    assert fold_state(tmp_path / "nowhere") == "none"
-    assert fold_state(make(tmp_path / "fold_0", state)) == state
+    assert fold_state(tmp_path / "nowhere", PREDICTIONS) == "none"
+    assert fold_state(make(tmp_path / "fold_0", state), PREDICTIONS) == state
+
+
+@pytest.mark.parametrize("summary", ["", '{"metric_per_', "[]", '{"mean": {}}'])
+def test_a_summary_that_was_interrupted_is_none(tmp_path, summary):
+    folder = make(tmp_path / "fold_0", "validated")
+    (folder / "validation" / "summary.json").write_text(summary)
+    assert fold_state(folder, PREDICTIONS) == "trained"
+
+
+@pytest.mark.parametrize("missing", ["summary.json", "b.nii.gz", "a.npz", "b.pkl", "stage/b.b2nd", None])
+def test_a_validation_is_complete_when_every_file_of_every_case_is_there(tmp_path, missing):
+    folder, preprocessed = make(tmp_path / "fold_0", "validated"), tmp_path / "preprocessed"
+    summarise(folder, "a", "b")
+    stage = tmp_path / "predicted_next_stage" / "stage"
+    files = [folder / "validation" / f"{case}{ending}" for case in "ab" for ending in (".npz", ".pkl")]
+    files += [stage / "a.npz", stage / "b.b2nd", preprocessed / "a.b2nd", preprocessed / "b.b2nd"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    if missing:
+        (tmp_path / "predicted_next_stage" / missing if "/" in missing else folder / "validation" / missing).unlink()
+    asked = Products(".nii.gz", probabilities=True, next_stages={"stage": preprocessed})
+    assert asked.are_in(folder) == (missing is None)
+    if missing == "stage/b.b2nd":  # nnU-Net predicts nothing for a next stage without the preprocessed case
+        (preprocessed / "b.b2nd").unlink()
+        assert asked.are_in(folder)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +153,9 @@ def test_the_state_of_a_fold_is_read_off_its_checkpoints_and_validation(tmp_path
         ("unfinished", "none", "teacher", True, {"teacher": "continue"}),
         ("unfinished", "none", "student", True, FileNotFoundError),
         ("trained", "none", None, False, {"teacher": "nothing", "student": "train"}),  # no validation needed
-        ("trained", "none", "teacher", True, {"teacher": "nothing"}),
+        ("trained", "none", "teacher", False, {"teacher": "nothing"}),
+        ("trained", "none", "teacher", True, {"teacher": "validate"}),  # asked for alone, to the end
+        ("validated", "none", "teacher", True, {"teacher": "nothing"}),
         ("trained", "none", "student", False, {"student": "train"}),
         ("trained", "unfinished", None, False, ValueError),
         ("trained", "unfinished", None, True, {"teacher": "nothing", "student": "continue"}),
@@ -121,7 +165,7 @@ def test_the_state_of_a_fold_is_read_off_its_checkpoints_and_validation(tmp_path
         ("unfinished", "unfinished", None, True, FileNotFoundError),
         ("trained", "trained", None, False, ValueError),
         ("trained", "validated", "student", False, ValueError),
-        ("trained", "trained", None, True, {"student": "continue"}),  # nnU-Net's --c does the validation
+        ("trained", "trained", None, True, {"student": "validate"}),
         ("trained", "validated", None, True, {"student": "nothing"}),
         ("none", "validated", None, True, {"student": "nothing"}),  # a finished student needs no teacher any more
         ("none", "validated", "student", True, {"student": "nothing"}),
@@ -131,22 +175,23 @@ def test_the_state_of_a_fold_is_read_off_its_checkpoints_and_validation(tmp_path
 def test_what_is_there_decides_what_is_done(tmp_path, teacher, student, only, c, expected):
     folders = make(tmp_path / "teacher", teacher), make(tmp_path / "student", student)
     if isinstance(expected, dict):
-        actions = planned_actions(*folders, only, c)
+        actions = planned_actions(*folders, PREDICTIONS, only, c)
         assert actions == expected and list(actions) == list(expected)  # the teacher first
     else:
         with pytest.raises(expected, match="--c|--only|teacher"):
-            planned_actions(*folders, only, c)
+            planned_actions(*folders, PREDICTIONS, only, c)
 
 
 def test_before_a_cascade_the_teachers_validation_is_needed_too(tmp_path):
     folders = make(tmp_path / "teacher", "trained"), make(tmp_path / "student", "none")
-    assert planned_actions(*folders, next_stage=True) == {"teacher": "continue", "student": "train"}
-    folders = make(tmp_path / "teacher", "validated"), folders[1]
-    assert planned_actions(*folders, next_stage=True)["teacher"] == "nothing"
+    before_a_stage = Products(".nii.gz", next_stages={"stage": tmp_path})
+    assert planned_actions(*folders, before_a_stage) == {"teacher": "validate", "student": "train"}
+    make(tmp_path / "teacher", "validated")
+    assert planned_actions(*folders, before_a_stage)["teacher"] == "nothing"
 
 
 def test_a_teacher_given_by_path_is_not_trained(tmp_path):
-    actions = planned_actions(tmp_path / "teacher", tmp_path / "student", teacher_given=True)
+    actions = planned_actions(tmp_path / "teacher", tmp_path / "student", PREDICTIONS, teacher_given=True)
     assert actions == {"teacher": "nothing", "student": "train"}
 
 
@@ -190,13 +235,30 @@ def test_a_finished_student_is_left_alone(train):
     assert refused.returncode == 1 and "temperature (SHAPEKD_TEMPERATURE): 1.0 before, 2.0 now" in refused.stderr
 
 
+def test_what_a_finished_student_lacks_of_its_validation_is_made(train):
+    folder = train.folder(STUDENT, "validated")
+    torch.save({"shapekd": {"settings": read_settings(ShapeKD, {})[0]}}, folder / "checkpoint_final.pth")
+    refused = train.pair("--npz")
+    assert refused.returncode == 1 and "--c" in refused.stderr and "--npz" in refused.stderr
+    result = train.pair("--npz", "--c")
+    assert result.commands == [command(STUDENT, "--npz", "--c")] and "x stock" not in result.stdout
+    assert f"student {STUDENT}: trained, its final validation to be made ({folder})" in result.stdout
+    for ending in (".npz", ".pkl"):
+        (folder / "validation" / f"case_1{ending}").touch()
+    assert train.pair("--npz", "--c").commands == []
+    (folder / "validation" / "case_1.nii.gz").unlink()
+    assert train.pair("--c").commands == [command(STUDENT, "--c")]
+
+
 def test_only_trains_one_of_them(train):
     refused = train.pair("--only", "student")
     assert refused.returncode == 1 and "--only teacher" in refused.stderr
     assert train.pair("--only", "teacher", "--npz").commands == [command(TEACHER)]
     train.folder(TEACHER, "trained")
     assert train.pair("--only", "student").commands == [command(STUDENT)]
-    assert train.pair("--only", "teacher").commands == []
+    finished = train.pair("--only", "teacher")
+    assert finished.commands == [] and "final validation is not there" in finished.stdout and "--c" in finished.stdout
+    assert train.pair("--only", "teacher", "--c", "--npz").commands == [command(TEACHER, "--c")]
 
 
 @pytest.mark.parametrize(("status", "ended"), [(1, "exit code 1"), (-9, "ended by SIGKILL, often for lack of memory")])
@@ -311,7 +373,8 @@ def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned,
         tmp_path / "results" / DATASET / f"nnUNetTrainer{name}_NoDeepSupervision__{PLANS}__2d" / "fold_1"
         for name in ("MeanImage", "ShapeKD")
     )
-    assert fold_state(teacher) == fold_state(student) == "validated"
+    assert fold_state(teacher, PREDICTIONS) == "validated"
+    assert fold_state(student, replace(PREDICTIONS, probabilities=True)) == "validated"
     validated = json.loads((planned.root / "preprocessed" / DATASET / "splits_final.json").read_text())[1]["val"]
     assert {path.stem for path in (student / "validation").glob("*.npz")} == set(validated)
     assert not list((teacher / "validation").glob("*.npz"))
@@ -319,7 +382,7 @@ def test_the_command_trains_a_teacher_and_a_student_that_nnunet_can_use(planned,
     assert entry["teacher"]["trainer"] == "nnUNetTrainerMeanImage_NoDeepSupervision" and entry["teacher"]["fold"] == 1
 
     # where it is finished there is nothing to do; after an interrupted validation there is that
-    assert train(*arguments, "--c").commands == []
+    assert train(*arguments, "--c", "--npz").commands == []
     shutil.rmtree(student / "validation")
     assert train(*arguments, "--c").commands[0].endswith("-device cpu --c")
 

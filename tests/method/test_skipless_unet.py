@@ -85,6 +85,30 @@ def test_every_parameter_gets_a_gradient(architecture, dim):
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("deep_supervision", [True, False])
+@pytest.mark.parametrize("first_stride", [1, 2])
+@every_twin
+def test_the_size_of_all_feature_maps_is_what_the_convolutions_put_out(
+    architecture, dim, first_stride, deep_supervision
+):
+    strides = [[first_stride] * dim, [1] + [2] * (dim - 1), [2] * dim]
+    network = without_skips(planned(architecture, dim, deep_supervision, strides=strides))
+    numbers = 0
+
+    def count(module, inputs, output):
+        nonlocal numbers
+        numbers += output.numel()
+
+    for module in network.decoder.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            module.register_forward_hook(count)
+    size = [16, 24, 32][:dim]
+    network(torch.zeros(1, 2, *size))
+    assert network.decoder.compute_conv_feature_map_size(size) == numbers
+    of_encoder = network.encoder.compute_conv_feature_map_size(size)
+    assert network.compute_conv_feature_map_size(size) == of_encoder + numbers  # nnU-Net's own method
+
+
 def test_new_convolutions_are_initialised_as_nnunet_initialises_them():
     torch.manual_seed(0)
     network = without_skips(planned(PlainConvUNet, 2, features_per_stage=[64, 128, 256]))

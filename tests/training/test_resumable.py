@@ -218,6 +218,14 @@ def test_validation_alone_never_falls_back_to_other_weights(nnunet_environment, 
         trainer.load_checkpoint(str(best))
 
 
+def test_validating_the_best_checkpoint_where_there_is_none_names_what_there_is(nnunet_environment, folder):
+    best = folder / "checkpoint_best.pth"
+    best.unlink()
+    there = ", ".join(sorted(path.name for path in folder.glob("*.pth")))
+    with pytest.raises(FileNotFoundError, match=f"{best} is not there.* There is {there}. --val alone"):
+        make(STUDENT).load_checkpoint(str(best))  # as --val --val_best does
+
+
 def test_a_killed_save_leaves_the_old_checkpoint(ready, tmp_path, monkeypatch):
     path = tmp_path / "checkpoint_latest.pth"
     ready.save_checkpoint(str(path))
