@@ -133,4 +133,8 @@ def reported(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
 #: what a computer without a card trains in an hour or two
 PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(2) for run in (STOCK, MOVED)]
 
-LISTS = {"explored": ([(run, 0) for run in EXPLORED], explored), "reported": (REPORTED, reported), "pairs": (PAIRS, reported)}
+LISTS = {
+    "explored": ([(run, 0) for run in EXPLORED], explored),
+    "reported": (REPORTED, reported),
+    "pairs": (PAIRS, reported),
+}
