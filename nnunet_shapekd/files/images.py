@@ -56,6 +56,11 @@ class Image:
         return self.values.shape[: len(self.spacing)]
 
     @property
+    def space(self) -> Space:
+        """Where the voxels lie."""
+        return Space(self.shape, self.spacing, self.origin, self.direction, self.unit, self.channels)
+
+    @property
     def is_picture(self) -> bool:
         """Whether it has no spacing, and its axes are rows and columns."""
         return self.unit == "px" and len(self.spacing) == 2
