@@ -131,7 +131,7 @@ def _files(case: str, dataset: str, models: Networks) -> tuple[list[Path], Path]
     for part in ("Ts", "Tr"):
         if raw.images(part).is_dir() and any(raw.images(part).iterdir()):
             images_of = find_images(raw.images(part), raw.file_ending)
-            found |= {name: (part, files) for name, files in images_of.items()}
+            found |= {name: (part, files) for name, files in images_of.items()}  # of both parts, training's
     if case not in found:
         like = difflib.get_close_matches(case, found, 3, cutoff=0) or ["none"]
         raise ValueError(
