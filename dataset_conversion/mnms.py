@@ -21,7 +21,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
-from nnunet_shapekd.dataset_conversion.cases import label_gaps, space_problems
+from nnunet_shapekd.dataset_conversion.cases import label_gaps, name_problems, space_problems
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.headers import header_problems
@@ -148,7 +148,8 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
     table = find_table(root, options.table)
     patients, problems = find_patients(root, table, options.train_from, options.test_from, options.train_vendors)
-    problems += label_gaps([patient.case("ED") for patient in patients])
+    cases = [patient.case("ED") for patient in patients]
+    problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")
