@@ -28,7 +28,7 @@ from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
-from nnunet_shapekd.files.images import of_sitk, write_image
+from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
 
@@ -130,7 +130,7 @@ def write_patient(patient: Patient, folder: Path, max_repair_deg: float) -> None
     for phase in ("ED", "ES"):
         case, frame = patient.case(phase), patient.frame(phase)
         target = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
-        sitk.WriteImage(image[..., frame], str(target), useCompression=True)
+        write_by_itk(image[..., frame], target)
         if label is not None:
             of_frame = as_label_map(of_sitk(label[..., frame]), patient.label)
             target = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
