@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 _LONGEST = 200  # bytes: file systems take 255, and nnU-Net adds _0000.nii.gz, this package a process's number
@@ -20,8 +19,8 @@ def shown(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def composed(name: str) -> str:
-    """The name with its accents in one character each: macOS writes two, and they look the same."""
+def same_letters(name: str) -> str:
+    """A name as it is compared: the same letters, however they are composed (macOS and Linux differ in that)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -53,11 +52,6 @@ def case_name(name: Any, where: str | os.PathLike[str]) -> str:
     if problem := name_problem(name):
         raise ValueError(f"{shown(where)}: expected a case's name, but {problem}; rename it")
     return name
-
-
-def is_below(name: Any) -> bool:
-    """Whether a relative path read from a file stays in the folder that it is relative to."""
-    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
 
 
 def cell(value: Any) -> str:
