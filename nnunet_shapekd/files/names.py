@@ -11,12 +11,16 @@ _LONGEST = 200  # bytes: file systems take 255, and nnU-Net adds _0000.nii.gz, t
 # What a spreadsheet takes for a formula (OWASP, CSV injection), after blanks and in the wide forms, too.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|-?inf|nan")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as it can be printed and written anywhere: bytes that are not UTF-8 as ``\\xe9``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as it can be printed anywhere: bytes that are not UTF-8, and what controls a terminal, as ``\\xe9``."""
+    try:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, as JSON may hold
+        text = str(path).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def same_letters(name: str) -> str:
@@ -64,7 +68,7 @@ def cell(value: Any) -> str:
         return ""
     text = str(value)
     if not text.isprintable():
-        text = _CONTROL.sub(" ", shown(text))
+        text = shown(_CONTROL.sub(" ", text))
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

@@ -59,6 +59,7 @@ def test_what_is_no_name_is_refused_with_the_reason_in_words_that_can_be_printed
         ("a\x1b[2Jb", "a [2Jb"),
         ("caf\udce9", "caf\\xe9"),
         ("'quoted'", "'quoted'"),
+        ("\ud800", "\\ud800"),
     ],
 )
 def test_a_cell_is_no_formula_and_can_be_written_anywhere(value, text):
@@ -79,3 +80,4 @@ def test_an_accent_is_one_character_however_it_was_written():
 
 def test_bytes_that_are_not_utf8_are_shown():
     assert shown("caf\udce9/é") == "caf\\xe9/é"
+    assert shown("a\x1b[2J\n") == "a\\x1b[2J\\n"
