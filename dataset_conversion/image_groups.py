@@ -126,6 +126,8 @@ def make_splits(cases: Sequence[ImageCase], part: Callable[[str], str] | None, s
         if not all(sides.values()):
             raise ConversionError("the official split has nothing to train on or to validate on; is the set complete?")
         return [sides]
+    if not training:
+        raise ConversionError(f"nothing to train on: all {len(cases)} images are test images; is the set complete?")
     strata: dict[str, set[str]] = {}
     cases_of: dict[str, list[str]] = {}
     for case in training:
