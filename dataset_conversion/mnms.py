@@ -12,7 +12,6 @@ model of either dataset fits the other. nnU-Net's own conversion leaves the labe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
+from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
@@ -61,9 +61,8 @@ class MnmsOptions(Options):
         default=FOLDERS[1:],
         help=f"folders below ROOT of the test patients (default: {' '.join(FOLDERS[1:])})",
     )
-    train_vendors: Sequence[str] | None = option(
-        "--train-vendors", nargs="+", metavar="A", help="train on these vendors only, test on the others' patients, too"
-    )
+    train_vendors: Sequence[str] | None = learned_vendors()
+    test_vendors: Sequence[str] | None = judged_vendors()
     max_repair_deg: float = option(
         "--max-repair",
         type=float,
@@ -143,7 +142,8 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     if not 0 <= options.max_repair_deg <= 10:
         raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
     table = find_table(root, options.table)
-    patients, problems = find_patients(root, table, options.train_from, options.test_from, options.train_vendors)
+    vendors = options.train_vendors, options.test_vendors
+    patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
     problems += label_gaps([patient.case("ED") for patient in patients])
     splits: Splits = []
     with listed(problems):
@@ -167,7 +167,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         "citation": "Campello et al., IEEE Transactions on Medical Imaging 40(12):3543-3554, 2021",
         "licence": "see the terms of the M&Ms download",
     }
-    vendors = {
+    cases_of = {
         vendor: [case.name for patient in patients if patient.row["Vendor"] == vendor for case in patient.cases]
         for vendor in sorted({patient.row["Vendor"] for patient in patients})
     }
@@ -184,7 +184,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
         left_out(root, table) + _remarks(patients),
         [patient.name for patient in patients for _ in patient.cases],
-        lists={"vendors.json": vendors},
+        lists={"vendors.json": cases_of},
     )
     return dataset.write(write)
 
@@ -198,9 +198,7 @@ def _row(patient: Patient, phase: str) -> dict[str, object]:
 
 
 def _remarks(patients: Sequence[Patient]) -> list[str]:
-    n = Counter((patient.row["Vendor"], patient.subset) for patient in patients)
-    shown = ", ".join(f"{vendor} {n[vendor, 'Tr']} + {n[vendor, 'Ts']}" for vendor in sorted({v for v, _ in n}))
-    remarks = [f"Patients by vendor, training + test: {shown}."]
+    remarks = [vendor_remark([(patient.row["Vendor"], patient.subset) for patient in patients])]
     repaired = [f"{patient.name} ({patient.repair_deg:.3f})" for patient in patients if patient.repair_deg]
     if repaired:
         axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps, volumes
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_below, nifti_files
+from nnunet_shapekd.dataset_conversion.organs import TRANSUNET_ORGANS, organs_map  # noqa: F401 (both are public)
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
 
@@ -25,10 +26,6 @@ LAYOUT = "RawData/Training/img/img0001.nii.gz and RawData/Training/label/label00
 ORGANS = (
     "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
     "inferior_vena_cava", "portal_and_splenic_veins", "pancreas", "right_adrenal_gland", "left_adrenal_gland",
-)  # fmt: skip
-#: in the order of their values in TransUNet's data, 1 to 8
-TRANSUNET_ORGANS = (
-    "aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach",
 )  # fmt: skip
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
@@ -41,21 +38,16 @@ class SynapseOptions(VolumeOptions):
     """Options of Synapse."""
 
     organs: int = option(
-        "--organs", type=int, choices=(8, 13), default=8, help="TransUNet's eight in its order, or all (default: 8)"
+        "--organs",
+        type=int,
+        choices=(4, 8, 13),
+        default=8,
+        help="TransUNet's eight in its order, CHAOS's four, or all (default: 8)",
     )
     split: str = option(
         "--split", choices=SPLITS, default=SPLITS[0],
         help="transunet: its 12 test cases are the test set; folds: all cases are training cases (default: transunet)",
     )  # fmt: skip
-
-
-def label_map(n_organs: int) -> dict[int, int]:
-    """The download's values -> those of 8 or 13 organs."""
-    chosen = {8: TRANSUNET_ORGANS, 13: ORGANS}
-    if n_organs not in chosen:
-        raise ConversionError(f"--organs: expected 8 or 13, got {n_organs}")
-    target_of = {organ: value for value, organ in enumerate(chosen[n_organs], 1)}
-    return {source: target_of.get(organ, 0) for source, organ in enumerate(ORGANS, 1)}
 
 
 def find_cases(root: Path, split: str | None) -> Found:
@@ -98,7 +90,7 @@ def convert_synapse(root: str | Path, options: SynapseOptions = SynapseOptions()
 
     Returns its folder; raises as :func:`~.volumes.convert_volumes`.
     """
-    values = label_map(options.organs)
+    values = organs_map(ORGANS, options.organs)
     target = check_target(options, "Synapse", 34)
     found = find_cases(Path(root), options.split if options.train is None else None)
     description = {

@@ -78,6 +78,8 @@ class Found:
     patients: dict[int, Patient] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    #: patients that validate in the set's own one fold; None is five folds
+    validate: set[int] | None = None
 
     def sort(self, files: Iterable[Path], pattern: re.Pattern[str], layout: str) -> list[tuple[re.Match[str], Path]]:
         """The files whose names match wholly; others become a problem."""
@@ -100,11 +102,13 @@ class Found:
             self.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
         return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
 
-    def add(self, number: int, name: str, image: Path, label: Path | None, is_test: bool) -> None:
-        """A patient of one case, of the same name."""
-        subset = "Ts" if is_test else "Tr"
-        row = {"case": name, "patient": name, "subset": "", "source": image.relative_to(self.root).as_posix()}
-        self.patients[number] = Patient(name, subset, [Case(name, image, label, subset)], [row])
+    def add(
+        self, number: int, name: str, image: Path, label: Path | None, is_test: bool, patient: str | None = None
+    ) -> None:
+        """A patient of one case, of the same name unless one is given."""
+        subset, patient = "Ts" if is_test else "Tr", patient or name
+        row = {"case": name, "patient": patient, "subset": "", "source": image.relative_to(self.root).as_posix()}
+        self.patients[number] = Patient(patient, subset, [Case(name, image, label, subset)], [row])
 
 
 def convert_volumes(
@@ -144,7 +148,12 @@ def convert_volumes(
     problems += label_gaps(cases)
     splits: Splits = []
     with listed(problems):
-        val = None if options.train is None else [patients[number].name for number in numbers.get("val", [])]
+        validate = found.validate if options.train is None else numbers.get("val", [])
+        val = None if validate is None else [patients[n].name for n in validate if patients[n].subset == "Tr"]
+        if val == []:
+            raise ConversionError(
+                "the set's own fold has nobody to validate on; give --train and --val, or other folds"
+            )
         splits = splits_by_patient(patients.values(), target.seed, val)
     problems = problems or splits_problems(splits, target.other_splits)
     advice = "correct the file"

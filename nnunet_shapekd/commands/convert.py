@@ -9,7 +9,13 @@ CONVERSIONS = {
     "mnms": "M&Ms cardiac MRI of several vendors",
     "mscmrseg": "MSCMRseg cardiac MRI (LGE, bSSFP or T2)",
     "mmwhs": "MM-WHS whole hearts (CT or MRI)",
+    "mnms2": "M&Ms-2 cardiac MRI of several vendors, short or long axis",
+    "emidec": "EMIDEC cardiac MRI (LGE, infarction)",
+    "myops": "MyoPS 2020 cardiac MRI (LGE, bSSFP or T2, edema and scar)",
     "synapse": "Synapse/BTCV abdominal CT",
+    "amos": "AMOS22 abdominal CT or MRI",
+    "chaos": "CHAOS abdominal MRI (T2-SPIR)",
+    "curvas": "CURVAS abdominal CT of three raters",
     "images": "folders of 2D images and masks, or a public set of them",
 }
 

@@ -66,6 +66,9 @@ class Labels:
 def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
     """Classes or regions of a dataset.json, as nnU-Net's label manager has them.
 
+    Classes under "not_annotated" have a value and are in no label map, as nnU-Net wants values without gaps and EMIDEC
+    has no right ventricle: they are not evaluated.
+
     Raises:
         ValueError: if the entry "labels" is missing or not as nnU-Net wants it.
     """
@@ -77,12 +80,13 @@ def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
     except (KeyError, AttributeError, TypeError, ValueError):
         raise ValueError('dataset.json: expected "labels": {"background": 0, NAME: VALUE or [VALUES], ...}') from None
     ignore = values.pop("ignore", (None,))[0]
+    left_out = tuple(v for name in dataset_json.get("not_annotated", ()) for v in values.pop(name, ()))
     classes = {name: value for name, value in values.items() if set(value) != {0}}
     if not classes or "mean" in classes:
         raise ValueError(
             f"dataset.json: expected classes besides background, none of them called mean, got {', '.join(classes)}"
         )
-    return Labels(classes, ignore)
+    return Labels(classes, ignore, left_out)
 
 
 def labels_by_value(values: Sequence[int], ignore: int | None = None) -> Labels:
