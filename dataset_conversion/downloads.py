@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 
-_ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
 def nifti_files(root: Path, layout: str) -> list[Path]:
@@ -33,7 +33,7 @@ def nifti_below(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if _ENDING.search(path.name) and not is_hidden(path, folder) and not path.is_dir()
+        if ENDING.search(path.name) and not is_hidden(path, folder) and not path.is_dir()
     ]
 
 
@@ -44,7 +44,7 @@ def is_hidden(path: Path, root: Path) -> bool:
 
 def ending_problems(paths: Iterable[Path]) -> list[str]:
     """Endings that SimpleITK refuses to read (2.5): it knows .nii.gz and .NII.GZ, but none of mixed case."""
-    endings = {path: _ENDING.search(path.name)[0] for path in paths}
+    endings = {path: ENDING.search(path.name)[0] for path in paths}
     return [
         f"{path}: cannot be read for its ending {ending}; rename it to end in {ending.lower()}"
         for path, ending in endings.items()

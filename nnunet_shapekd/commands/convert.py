@@ -16,14 +16,17 @@ CONVERSIONS = {
     "amos": "AMOS22 abdominal CT or MRI",
     "chaos": "CHAOS abdominal MRI (T2-SPIR)",
     "curvas": "CURVAS abdominal CT of three raters",
+    "volumes": "folders of 3D images and labels (NIfTI) of any names",
     "images": "folders of 2D images and masks, or a public set of them",
 }
+#: those whose module is called otherwise than the data set
+MODULES = {"volumes": "own_volumes"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     datasets = parser.add_subparsers(metavar="DATASET", required=True)
     for name, what in CONVERSIONS.items():
-        module = f"nnunet_shapekd.dataset_conversion.{name}"
+        module = f"nnunet_shapekd.dataset_conversion.{MODULES.get(name, name)}"
         description = f"Convert {what}, after checking every case."
         datasets.add_parser(name, help=what, description=description, module=module).set_defaults(conversion=module)
 

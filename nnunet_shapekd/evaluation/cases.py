@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.files.patients import info_entries
+from nnunet_shapekd.files.patients import CASE_PATTERN, info_entries
 
 #: Names of cardiac structures in lower case: ACDC in nnU-Net's conversion, M&Ms, MSCMRseg and what people write.
 CARDIAC_NAMES = {
@@ -20,8 +20,6 @@ CARDIAC_NAMES = {
     "rv": ("rv", "rvc", "rv cavity", "right ventricle", "rvbp", "rv blood pool"),
 }
 PHASES = ("", "ED", "ES")
-#: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED.
-PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?P<phase>ED|ES))"
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def by_pattern(cases: Iterable[Case], pattern: str | None) -> list[Case]:
         ValueError: naming the cases that do not match, or what is wrong with the pattern.
     """
     try:
-        compiled = re.compile(pattern or PATTERN)
+        compiled = re.compile(pattern or CASE_PATTERN)
     except re.error as error:
         raise ValueError(f"--pattern {pattern}: is no regular expression ({error})") from None
     if "patient" not in compiled.groupindex:
