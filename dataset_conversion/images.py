@@ -183,11 +183,11 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     reading = _reading(options, preset)
     classes = list(reading.labels.values) if reading.labels.per_file else []
     if options.preset:
-        cases, problems = find_preset_cases(Path(images), preset, classes)
+        found = find_preset_cases(Path(images), preset, classes)
     else:
         folders = (images, options.masks, options.test_images, options.test_masks)
-        cases, problems = find_plain_cases(*folders, options.mask_pattern, classes)
-    cases, problems = without(cases, problems, options.exclude)
+        found = find_plain_cases(*folders, options.mask_pattern, classes)
+    cases, problems = without(found.cases, found.problems, options.exclude)
     find_group = by_regex(options.group, "--group") if options.group else preset.group
     find_stratum = by_regex(options.stratum, "--stratum") if options.stratum else None
     cases, wrong = with_groups(cases, find_group, find_stratum, preset.part)
@@ -223,7 +223,7 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
         write_one = partial(write_case, folder=folder, reading=reading)
         map_in_processes(write_one, cases, target.processes, "Writing images", _CASES_PER_WORKER)
 
-    remarks = _remarks(cases, left_out, twins, reading)
+    remarks = _remarks(cases, left_out, twins, reading) + found.unused()
     if options.preset or not find_group:
         remarks.append(preset.note)
     groups = [case.group for case in cases] if find_group else None

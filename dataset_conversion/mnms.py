@@ -182,7 +182,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         description,
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table) + _remarks(patients),
+        left_out(root, table, patients) + _remarks(patients),
         [patient.name for patient in patients for _ in patient.cases],
         lists={"vendors.json": vendors},
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
-from nnunet_shapekd.dataset_conversion.downloads import few
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
 from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
+from nnunet_shapekd.files.walking import unused, walk
 
 _LIST = "JSON list of patients' numbers {}; those in no list are left out"
 
@@ -65,6 +67,11 @@ class Patient:
     problems: tuple[str, ...] = ()
     stratum: str = ""
 
+    @property
+    def files(self) -> list[Path]:
+        """Images and labels."""
+        return [file for case in self.cases for file in (case.image, case.label) if file is not None]
+
     def in_subset(self, subset: str) -> Patient:
         """The same patient for another use."""
         return replace(self, subset=subset, cases=[replace(case, subset=subset) for case in self.cases])
@@ -72,12 +79,19 @@ class Patient:
 
 @dataclass
 class Found:
-    """What a download holds: patients by number, what is wrong, and what was left out."""
+    """What a download holds: patients by number, what is wrong, what to say at the end, and the files left out."""
 
     root: Path
     patients: dict[int, Patient] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+
+    def leave_out(self, files: Collection[Path], why: str) -> None:
+        """Files of the set's own that become no cases: one remark says how many they are, what and why."""
+        self.left_out += files
+        if files:
+            self.remarks.append(f"{len(files)} {why}")
 
     def sort(self, files: Iterable[Path], pattern: re.Pattern[str], layout: str) -> list[tuple[re.Match[str], Path]]:
         """The files whose names match wholly; others become a problem."""
@@ -93,7 +107,7 @@ class Found:
         by_number: list[dict[int, Path]] = [{}, {}]
         for kind, files in zip(by_number, (images, labels), strict=True):
             for number, path in files:
-                if kind.setdefault(number, path) != path:
+                if os.path.realpath(kind.setdefault(number, path)) != os.path.realpath(path):
                     self.problems.append(f"{path}: the same case as {kind[number]}; remove one of the two")
         with_image, with_label = by_number
         for number in sorted(with_label.keys() - with_image.keys()):
@@ -141,6 +155,8 @@ def convert_volumes(
         patients = {n: patient.in_subset(subset_of[n]) for n, patient in patients.items() if n in subset_of}
     cases = [case for patient in patients.values() for case in patient.cases]
     problems = found.problems + problems + [text for patient in patients.values() for text in patient.problems]
+    there = walk(found.root)
+    problems = list(dict.fromkeys(there.problems + problems))
     problems += label_gaps(cases)
     splits: Splits = []
     with listed(problems):
@@ -158,6 +174,8 @@ def convert_volumes(
 
     if n_left_out := len(found.patients) - len(patients):
         found.remarks.append(f"{n_left_out} patients are in no list and were left out.")
+    used = {*found.left_out, *(file for patient in found.patients.values() for file in patient.files)}
+    found.remarks += unused(there, used, NIFTI_ENDINGS)
     whose = [patient.name for patient in patients.values() for _ in patient.cases]
     dataset = Dataset(
         target,
