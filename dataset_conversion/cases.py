@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.files.images import Image, read_image
 from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import collect
@@ -71,6 +72,7 @@ def check_case(case: Case, label_map: Mapping[int, int], advice: str) -> list[st
             except ValueError as error:
                 problems.append(str(error))
             else:
+                problems += header_problems(path, images[-1])
                 problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
     if len(images) == 2:
         problems += space_problems(case.label, *images)

@@ -24,6 +24,7 @@ from nnunet_shapekd.dataset_conversion.acdc import LABELS
 from nnunet_shapekd.dataset_conversion.cases import label_gaps, space_problems
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
@@ -82,6 +83,7 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
         except ValueError as error:
             problems.append(str(error))
             continue
+        problems += header_problems(path, of_sitk(images[path][..., 0]))
         patient = replace(patient, repair_deg=max(angle, patient.repair_deg))
     if patient.image in images:
         n_frames = images[patient.image].GetSize()[3]

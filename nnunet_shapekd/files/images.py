@@ -13,7 +13,9 @@ import SimpleITK as sitk
 
 from nnunet_shapekd.files.lengths import check_claim, check_file
 from nnunet_shapekd.files.nifti import (
+    NOT_FINITE,
     NibabelHeader,
+    all_finite,
     is_orthonormal,
     nifti_header,
     read_nifti,
@@ -81,8 +83,8 @@ def read_image(path: Path, finite: bool = True, reader: str | None = None) -> Im
         image = _of_pixels(path, space) if picture else of_sitk(sitk.ReadImage(str(path)))
     except Exception as error:  # each reader of pictures has its own for a broken file
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
-    if finite and image.values.dtype.kind == "f" and not np.isfinite(image.values).all():
-        raise ValueError(f"{path}: has NaN or infinite values; replace them")
+    if finite and not all_finite(image.values):
+        raise ValueError(f"{path}: {NOT_FINITE}")
     return image
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
+
+from nnunet_shapekd.files.walking import file_trouble
 
 #: what deflate makes of one byte, at most (1032), and LZW (1365), both rounded up
 MOST_INFLATED = 1400
@@ -25,23 +26,8 @@ _HEADER = 4096
 
 def check_file(path: Path) -> None:
     """Raises ValueError, with what is the matter, for what is no regular file that holds something and may be read."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # ITK would end the process
-        raise ValueError(f"{os.fsencode(path)!r}: the name is not UTF-8, rename it") from None
-    try:
-        found = path.stat()
-    except OSError as error:
-        if path.is_symlink():
-            raise ValueError(f"{path}: is a link to {os.readlink(path)}, which cannot be followed") from None
-        gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        raise ValueError(f"{path}: {'is not there any more' if gone else error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):  # a pipe would keep its reader waiting for good
-        raise ValueError(f"{path}: is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no regular file'}, not an image")
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"{path}: may not be read; give yourself the permission: chmod u+r")
-    if found.st_size == 0:
-        raise ValueError(f"{path}: is empty (0 bytes); restore it")
+    if trouble := file_trouble(path):
+        raise ValueError(trouble)
 
 
 def check_length(path: Path, start: int, shape: Sequence[int], bits: int) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: nibabel's axes point to the right, front and head, ITK's to the left, back and head
 _TO_ITK = np.array([-1.0, -1.0, 1.0])
 _ORTHONORMAL_TOLERANCE = 1e-4
+#: said of a file
+NOT_FINITE = "has NaN or infinite values, or such as are infinite in 32 bits; replace them"
 
 
 class NibabelHeader:
@@ -110,15 +112,23 @@ def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sit
         values = np.asanyarray(_by_nibabel(path).dataobj)
     except Exception as error:  # nibabel, zlib and gzip have an exception class each for a broken file
         raise ValueError(f"{path}: cannot be read whole ({reason_of(error)}); download it again") from None
-    whole = bool(np.isfinite(values).all())
+    whole = all_finite(values)
     if finite and not whole:
-        raise ValueError(f"{path}: has NaN or infinite values; replace them")
+        raise ValueError(f"{path}: {NOT_FINITE}")
     if image is None or not whole:
         image = sitk.GetImageFromArray(values.T, isVector=False)
         image.SetSpacing(header.GetSpacing())
         image.SetOrigin(header.GetOrigin())
         image.SetDirection(header.GetDirection())
     return image
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether there is neither NaN nor infinity among the values in 32 bits, with which nnU-Net computes."""
+    if values.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())
 
 
 def is_orthonormal(direction: tuple[float, ...]) -> bool:

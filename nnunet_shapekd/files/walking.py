@@ -66,7 +66,9 @@ def _walk(folder: Path, around: tuple[str, ...], linked: set[str], deep: bool, f
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        found.problems.append(f"{folder}: may not be looked into ({error.strerror}); give yourself the permission")
+        found.problems.append(
+            f"{folder}: may not be looked into ({error.strerror}); give yourself the permission: chmod u+rx"
+        )
         return
     for entry in entries:
         path = folder / entry.name
@@ -104,7 +106,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _name_trouble(path: Path) -> str | None:
     if shown(path) == str(path):
         return None
-    return f"{shown(path)}: its name is not UTF-8 (an archive of another system?), and readers end at it; rename it"
+    return f"{shown(path)}: the name is not UTF-8, as in archives of other systems, and readers end at it; rename it"
 
 
 def _entry_trouble(path: Path) -> str | None:
@@ -116,22 +118,22 @@ def _entry_trouble(path: Path) -> str | None:
     except OSError as error:
         return f"{path}: {_why_not_there(path, error)}"
     if stat.S_ISDIR(mode):
-        return f"{path}: is a folder, not a file; move the file inside it to its place"
+        return f"{path}: is a folder, not a file; put the file that may be inside in its place"
     if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-        return f"{path}: is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file; put the file there or remove it"
+        kind = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a device")
+        return f"{path}: is no regular file but {kind}; put the file there or remove it"
     return None
 
 
 def _why_not_there(path: Path, error: OSError) -> str:
     if error.errno == errno.ELOOP:
-        return "is a link that leads to itself; put the file or folder there or remove it"
+        return "is a link to itself, which cannot be followed; put the file or folder there or remove it"
     if path.is_symlink() and isinstance(error, FileNotFoundError):
         target = shown(os.readlink(path))
         how = " (`git annex get` or `datalad get` fetches it)" if ".git/annex" in target else ""
-        return f"is a link to {target}, where nothing is; fetch that{how} or remove the link"
+        return f"is a link to {target}, which cannot be followed: nothing is there; fetch it{how} or remove the link"
     if isinstance(error, FileNotFoundError):
-        return "is not there"
+        return "is not there any more"
     return f"cannot be reached ({error.strerror}); give yourself the permission"
 
 
@@ -147,9 +149,9 @@ def file_trouble(path: Path) -> str | None:
         with path.open("rb") as file:
             start = file.read(max(map(len, _POINTERS)))
     except OSError as error:
-        return f"{path}: cannot be read ({error.strerror}); give yourself the permission"
+        return f"{path}: may not be read ({error.strerror}); give yourself the permission: chmod u+r"
     if not start:
-        return f"{path}: is empty, it has no bytes; download it again"
+        return f"{path}: is empty (0 bytes); restore it"
     if path.stat().st_size <= _LONGEST_POINTER:
         for sign, command in _POINTERS.items():
             if start.startswith(sign):

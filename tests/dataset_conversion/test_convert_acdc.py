@@ -313,7 +313,11 @@ def test_names_in_another_case_are_the_same_names(download: Path, raw: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("target", "words"), [("../gone", "is a link to ../gone, where nothing is"), ("patient003", "leads to itself")]
+    ("target", "words"),
+    [
+        ("../gone", "is a link to ../gone, which cannot be followed: nothing is there"),
+        ("patient003", "is a link to itself"),
+    ],
 )
 def test_a_patient_behind_a_broken_link_is_a_problem(target: str, words: str, download: Path, raw: Path) -> None:
     shutil.rmtree(download / "training/patient003")
@@ -330,7 +334,8 @@ def test_an_info_cfg_that_is_no_file_is_a_problem(download: Path, raw: Path) -> 
     (folders[1] / "Info.cfg").symlink_to("elsewhere")
     (folders[2] / "info.CFG").write_text("ED: 2\nES: 3\n")
     assert_listed(
-        problems_of(download, raw), ["is a named pipe", "is a link to elsewhere", "Info.cfg: stands beside info.CFG"]
+        problems_of(download, raw),
+        ["is no regular file but a named pipe", "is a link to elsewhere", "Info.cfg: stands beside info.CFG"],
     )
 
 

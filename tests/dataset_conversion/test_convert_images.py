@@ -486,7 +486,7 @@ def test_an_accent_pairs_with_itself_however_it_was_written(folders: tuple[Path,
 def test_a_name_that_is_not_utf8_is_a_problem(folders: tuple[Path, Path], raw: Path) -> None:
     os.rename(folders[0] / "p1_a.png", os.fsencode(folders[0]) + b"/Gr\xfc.png")
     problems = problems_of(folders, raw)
-    assert any("images/Gr\\xfc.png: its name is not UTF-8" in problem for problem in problems)
+    assert any("images/Gr\\xfc.png: the name is not UTF-8" in problem for problem in problems)
 
 
 def test_images_and_masks_that_are_not_used_are_named(
@@ -533,7 +533,7 @@ def test_all_problems_are_listed_together(folders: tuple[Path, Path], raw: Path)
         "p3_b.png: unknown label value 254; known are 0, 255; give all of them with --labels",
         "x.png: has more than 8 bits a channel",
         "y.jpg: expected grey or RGB, got CMYK",
-        "y.png: is empty, it has no bytes",
+        "y.png: is empty (0 bytes)",
     ]
     assert_listed(problems_of(folders, raw), expected)
 

@@ -65,11 +65,11 @@ def test_what_cannot_be_reached_is_a_problem_that_says_why(tmp_path):
         one.bind(str(tmp_path / "c.nii"))
         problems = walk(tmp_path).problems
     expected = {
-        "a.nii.gz": "is a link to elsewhere.nii.gz, where nothing is",
-        "b.nii.gz": "is a named pipe, not a file",
-        "c.nii": "is a socket, not a file",
+        "a.nii.gz": "is a link to elsewhere.nii.gz, which cannot be followed: nothing is there",
+        "b.nii.gz": "is no regular file but a named pipe",
+        "c.nii": "is no regular file but a socket",
         "p1": "`git annex get`",
-        "p2": "is a link that leads to itself",
+        "p2": "is a link to itself",
     }
     assert len(problems) == len(expected)
     for problem, (name, why) in zip(problems, expected.items(), strict=True):
@@ -107,7 +107,7 @@ def test_names_that_are_not_utf8_are_named_as_they_can_be_printed(tmp_path):
         b"Gr\\xfc\\xdfe",
         b"\\xe9t\\xe9.nii.gz",
     ]
-    assert all("its name is not UTF-8" in problem for problem in found.problems)
+    assert all("the name is not UTF-8" in problem for problem in found.problems)
 
 
 def test_what_operating_systems_leave_is_no_data(tmp_path):
@@ -157,7 +157,7 @@ def test_each_trouble_with_a_file_has_its_own_words(tmp_path):
     )
     assert "`git annex get`" in file_trouble(write(tmp_path / "annex.nii", b"/annex/objects/MD5E-s1--0.nii\n"))
     os.mkfifo(tmp_path / "pipe.nii")
-    assert "is a named pipe" in file_trouble(tmp_path / "pipe.nii")
+    assert "is no regular file but a named pipe" in file_trouble(tmp_path / "pipe.nii")
 
 
 def test_a_file_that_may_not_be_read_is_called_so(tmp_path, monkeypatch):
@@ -167,4 +167,4 @@ def test_a_file_that_may_not_be_read_is_called_so(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert file_trouble(path) == f"{path}: cannot be read (Permission denied); give yourself the permission"
+    assert file_trouble(path) == f"{path}: may not be read (Permission denied); give yourself the permission: chmod u+r"
