@@ -50,6 +50,7 @@ def find_cases(root: Path, modality: str) -> Found:
     found = Found(root)
     files: dict[str, list[tuple[int, Path]]] = {"images": [], "labels": []}
     validation: set[int] = set()
+    others: list[Path] = []
     for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
         number, folder = int(match[1]), _FOLDER.fullmatch(path.parent.name)
         if not folder:
@@ -57,16 +58,18 @@ def find_cases(root: Path, modality: str) -> Found:
         elif (number <= LAST_OF_CT) == (modality == "ct"):
             files[folder[1]].append((number, path))
             validation |= {number} if folder[2] == "Va" else set()
-    unlabelled = 0
+        else:
+            others.append(path)
+    unlabelled: list[Path] = []
     for number, (image, label) in found.pair(files["images"], files["labels"]).items():
         if label is None and image.parent.name == "imagesTs":
-            unlabelled += 1
+            unlabelled.append(image)
         else:
             found.add(number, f"amos_{number:04d}", image, label, number in validation)
     if not files["images"]:
         found.problems.append(f"{root}: no {modality} images; expected {LAYOUT}")
-    if unlabelled:
-        found.remarks.append(f"The {unlabelled} {modality} images of imagesTs have no labels and were left out.")
+    found.leave_out(unlabelled, f"{modality} images of imagesTs have no labels and were left out.")
+    found.leave_out(others, f"files were left out: they are not {modality}.")
     return found
 
 

@@ -21,13 +21,14 @@ import SimpleITK as sitk
 from nnunet_shapekd.dataset_conversion import volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.dicom import read_series
-from nnunet_shapekd.dataset_conversion.downloads import is_hidden, names_in
+from nnunet_shapekd.dataset_conversion.downloads import names_in
 from nnunet_shapekd.dataset_conversion.organs import CHAOS_ORGANS
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target
 from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
+from nnunet_shapekd.files.walking import walk
 
 LAYOUT = "Train_Sets/MR/1/T2SPIR/DICOM_anon/IMG-0002-00001.dcm and Train_Sets/MR/1/T2SPIR/Ground/IMG-0002-00001.png"
 #: organ -> the first and last grey level of its masks, as the challenge gives them
@@ -40,9 +41,7 @@ def find_folders(root: Path) -> tuple[dict[int, Path], list[str], int]:
     """T2SPIR folders with masks by patient number, what is wrong, and how many have no masks."""
     folders: dict[int, Path] = {}
     problems, unlabelled = [], 0
-    for folder in sorted(root.rglob("T2SPIR")):
-        if not folder.is_dir() or is_hidden(folder, root):
-            continue
+    for folder in (path for path in walk(root).folders if path.name == "T2SPIR"):
         number = folder.parent.name
         if not re.fullmatch(r"\d+", number):
             problems.append(f"{folder}: expected to lie in a patient's folder, a number, as {LAYOUT}; move it away")
@@ -123,6 +122,7 @@ def convert_chaos(root: str | Path, options: VolumeOptions = VolumeOptions()) ->
         for number, folder in jobs:
             name = f"CHAOS{number:02d}"
             case = Case(name, *(Path(stacked, f"{number}_{kind}.nii.gz") for kind in ("image", "label")), "Tr")
+            found.left_out += [*(folder / "DICOM_anon").iterdir(), *(folder / "Ground").iterdir()]
             row = {"case": name, "patient": name, "subset": "", "source": folder.relative_to(root).as_posix()}
             found.patients[number] = Patient(name, "Tr", [case], [row])
         description = {

@@ -38,7 +38,7 @@ class CurvasOptions(VolumeOptions):
 def find_cases(root: Path, rater: int) -> Found:
     """All cases with a rater's labels; those of testing_set are test cases."""
     found = Found(root)
-    images, labels = [], []
+    images, labels, others = [], [], []
     name_of: dict[int, str] = {}
     for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
         patient = _PATIENT.fullmatch(path.parent.name)
@@ -51,8 +51,11 @@ def find_cases(root: Path, rater: int) -> Found:
             images.append((number, path))
         elif int(match[2]) == rater:
             labels.append((number, path))
+        else:
+            others.append(path)
     for number, (image, label) in found.pair(images, labels).items():
         found.add(number, name_of[number], image, label, "testing_set" in image.relative_to(root).parts)
+    found.leave_out(others, f"label maps of other raters than {rater} were left out.")
     return found
 
 

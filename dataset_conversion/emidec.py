@@ -39,18 +39,17 @@ def find_cases(root: Path) -> Found:
             continue
         files[kind].append((int(match[2]), path))
         group_of[int(match[2])] = match[1]
-    unlabelled = []
+    unlabelled: dict[str, Path] = {}
     for number, (image, label) in found.pair(files["images"], files["contours"]).items():
         name = f"EMIDEC_{group_of[number]}{number:03d}"
         if label is None:
-            unlabelled.append(name)
+            unlabelled[name] = image
             continue
         group = GROUPS[group_of[number]]
         row = {"case": name, "patient": name, "subset": "", "group": group}
         row["source"] = image.relative_to(root).as_posix()
         found.patients[number] = Patient(name, "Tr", [Case(name, image, label, "Tr")], [row], (), group)
-    if unlabelled:
-        found.remarks.append(f"{len(unlabelled)} images have no label and were left out: {few(unlabelled)}.")
+    found.leave_out(unlabelled.values(), f"images have no label and were left out: {few([*unlabelled])}.")
     return found
 
 

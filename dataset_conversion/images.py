@@ -196,12 +196,12 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     reading = _reading(options, preset)
     classes = list(reading.labels.values) if reading.labels.per_file else []
     if options.preset:
-        cases, problems = find_preset_cases(Path(images), preset, classes, reading.unmasked)
+        found = find_preset_cases(Path(images), preset, classes, reading.unmasked)
     else:
         folders = (images, options.masks, options.test_images, options.test_masks)
         patterns = (options.mask_pattern, classes, options.image_pattern, reading.unmasked)
-        cases, problems = find_plain_cases(*folders, *patterns)
-    cases, problems = without(cases, problems, options.exclude)
+        found = find_plain_cases(*folders, *patterns)
+    cases, problems = without(found.cases, found.problems, options.exclude)
     unmasked = [case for case in cases if case.unmasked]
     cases = [case for case in cases if not case.unmasked]
     find_group = by_regex(options.group, "--group") if options.group else preset.group
@@ -239,7 +239,7 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
         write_one = partial(write_case, folder=folder, reading=reading)
         map_in_processes(write_one, cases, target.processes, "Writing images", _CASES_PER_WORKER)
 
-    remarks = _remarks(cases, left_out, twins, reading)
+    remarks = _remarks(cases, left_out, twins, reading) + found.unused()
     if unmasked:
         remarks.append(f"{len(unmasked)} images without a mask were left out (--unmasked leave-out).")
     if options.preset or not find_group:

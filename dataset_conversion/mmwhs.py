@@ -34,7 +34,8 @@ class MmwhsOptions(LabelOptions):
 def find_cases(root: Path, modality: str) -> Found:
     """The cases of a modality; the challenge's test cases are test cases."""
     found = Found(root)
-    files = [file for file in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT) if file[0][1] == modality]
+    sorted_files = found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT)
+    files = [file for file in sorted_files if file[0][1] == modality]
     images, labels = (
         [(int(match[3]), path) for match, path in files if match[4] == kind] for kind in ("image", "label")
     )
@@ -44,8 +45,10 @@ def find_cases(root: Path, modality: str) -> Found:
         found.add(number, f"{modality}_{part}_{number}", image, label, number in test)
     if not images:
         found.problems.append(f"{root}: no {modality} images; expected {LAYOUT}")
-    if n_encrypted := len(files) - len(images) - len(labels):
-        found.remarks.append(f"{n_encrypted} encrypted labels were left out.")
+    others = [path for match, path in sorted_files if match[1] != modality]
+    found.leave_out(others, f"files were left out: they are not {modality}.")
+    encrypted = [path for match, path in files if match[4].startswith("label_encrypt")]
+    found.leave_out(encrypted, "encrypted labels were left out.")
     return found
 
 

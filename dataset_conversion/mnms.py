@@ -17,18 +17,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
 from nnunet_shapekd.dataset_conversion.cases import label_gaps, space_problems
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
+from nnunet_shapekd.dataset_conversion.reading import check_reading, reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
+from nnunet_shapekd.files.orientation import turned
 from nnunet_shapekd.files.parallel import map_in_processes
 
 FOLDERS = ("Training/Labeled", "Validation", "Testing")
@@ -63,13 +67,8 @@ class MnmsOptions(Options):
     )
     train_vendors: Sequence[str] | None = learned_vendors()
     test_vendors: Sequence[str] | None = judged_vendors()
-    max_repair_deg: float = option(
-        "--max-repair",
-        type=float,
-        default=1.0,
-        metavar="DEGREES",
-        help="degrees by which axes that are not perpendicular may be turned (default: %(default)s); more is refused",
-    )
+    max_repair_deg: float = reading_option("max_repair_deg")
+    turn: str = reading_option("turn")
 
 
 def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, list[str]]:
@@ -81,6 +80,7 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
         except ValueError as error:
             problems.append(str(error))
             continue
+        problems += header_problems(path, of_sitk(images[path][..., 0]))
         patient = replace(patient, repair_deg=max(angle, patient.repair_deg))
     if patient.image in images:
         n_frames = images[patient.image].GetSize()[3]
@@ -101,13 +101,13 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
 
 def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     try:
-        values = as_label_map(of_sitk(label), patient.label).values
+        frames = [as_label_map(of_sitk(label[..., i]), patient.label).values for i in range(label.GetSize()[3])]
     except ValueError as error:
         return [str(error)]
     advice = "correct or remove the patient"
-    if problems := unknown_labels(patient.label, values_in(values), {0, *LABEL_MAP}, advice):
+    if problems := unknown_labels(patient.label, values_in(np.stack(frames)), {0, *LABEL_MAP}, advice):
         return problems
-    labelled = [frame for frame, of_frame in enumerate(values) if of_frame.any()]
+    labelled = [frame for frame, of_frame in enumerate(frames) if of_frame.any()]
     empty = [f"{phase} {patient.frame(phase)}" for phase in ("ED", "ES") if patient.frame(phase) not in labelled]
     if not empty:
         return []
@@ -118,16 +118,16 @@ def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     ]
 
 
-def write_patient(patient: Patient, folder: Path, max_repair_deg: float) -> None:
-    """Writes the frames ED and ES below a dataset folder, with their labels where there are some."""
+def write_patient(patient: Patient, folder: Path, max_repair_deg: float, turn: str) -> None:
+    """Writes the frames ED and ES, turned, below a dataset folder, with their labels where there are some."""
     image, _ = read_cine(patient.image, max_repair_deg)
     label = read_cine(patient.label, max_repair_deg)[0] if patient.label else None
     for phase in ("ED", "ES"):
         case, frame = patient.case(phase), patient.frame(phase)
-        target = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
-        sitk.WriteImage(image[..., frame], str(target), useCompression=True)
+        of_frame = turned(of_sitk(image[..., frame]), turn)
+        write_image(of_frame.values, of_frame, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz")
         if label is not None:
-            of_frame = as_label_map(of_sitk(label[..., frame]), patient.label)
+            of_frame = turned(as_label_map(of_sitk(label[..., frame]), patient.label), turn)
             target = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
             write_image(relabel(of_frame.values, LABEL_MAP), of_frame, target)
 
@@ -139,8 +139,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     """
     root = Path(root)
     target = check_target(options, "MNMs", 28)
-    if not 0 <= options.max_repair_deg <= 10:
-        raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
+    check_reading(options)
     table = find_table(root, options.table)
     vendors = options.train_vendors, options.test_vendors
     patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
@@ -173,7 +172,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     }
 
     def write(folder: Path) -> None:
-        write_one = partial(write_patient, folder=folder, max_repair_deg=options.max_repair_deg)
+        write_one = partial(write_patient, folder=folder, max_repair_deg=options.max_repair_deg, turn=options.turn)
         map_in_processes(write_one, patients, target.processes, "Writing frames", _CASES_PER_WORKER)
 
     dataset = Dataset(
@@ -182,7 +181,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         description,
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table) + _remarks(patients),
+        left_out(root, table, patients) + _remarks(patients),
         [patient.name for patient in patients for _ in patient.cases],
         lists={"vendors.json": cases_of},
     )

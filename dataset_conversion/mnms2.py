@@ -78,12 +78,16 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
     """The patients with their frames of the view asked for."""
     found = Found(root)
     files: dict[int, dict[tuple[str, bool], Path]] = {}
+    others: list[Path] = []
     for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
         view, phase = match[2].upper(), match[3].upper()
-        if view == options.view and phase != "CINE":
+        if view != options.view or phase == "CINE":
+            others.append(path)
+        else:
             own = files.setdefault(int(match[1]), {})
             if own.setdefault((phase, bool(match[4])), path) != path:
                 found.problems.append(f"{path}: the same frame as {own[phase, bool(match[4])]}; remove one of the two")
+    found.leave_out(others, f"files were left out: they are whole cines, or not {options.view}.")
     rows = read_information(root)
     if unknown := sorted(files.keys() - rows.keys()):
         found.problems.append(f"{root}: {TABLE} has no row of {few([str(n) for n in unknown])}; complete the table")
@@ -99,6 +103,7 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
         subset = subset_by_vendor("Tr" if number <= LAST_OF_VALIDATION else "Ts", row["VENDOR"], *vendors)
         if subset is None:
             n_left_out += 1
+            found.left_out += files[number].values()
         else:
             found.patients[number] = _patient(number, files[number], row, subset, options.view, root)
     if n_left_out:

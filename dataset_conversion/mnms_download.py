@@ -9,9 +9,10 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.cases import Case
-from nnunet_shapekd.dataset_conversion.downloads import ending_problems, is_hidden, names_in, nifti_below
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, ending_problems, names_in, nifti_below
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.dataset_conversion.vendors import subset_by_vendor, vendor_problems
+from nnunet_shapekd.files.walking import unused, walk
 
 LAYOUT = "ROOT/Training/Labeled/CODE/CODE_sa.nii.gz and CODE_sa_gt.nii.gz, Validation, Testing and a CSV"
 REQUIRED = ("External code", "Vendor", "Centre", "ED", "ES")
@@ -102,7 +103,7 @@ def folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: C
     below = {(around, code) for parent, code in images for around in (parent, *parent.parents)}
     not_empty = {around for around, _ in below}
     problems = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_dir() and not is_hidden(path, folder)):
+    for path in walk(folder).folders:
         known = path.name in codes
         if (path, path.name) not in below if known else path.parent == folder and path not in not_empty:
             name = path.name if known else "CODE"
@@ -110,15 +111,18 @@ def folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: C
     return problems
 
 
-def left_out(root: Path, table: Path) -> list[str]:
-    """Remarks on patients of the table that have no image anywhere below ROOT, and on those without labels."""
-    found = {match[1] for path in nifti_below(root) if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
+def left_out(root: Path, table: Path, patients: Sequence[Patient]) -> list[str]:
+    """Remarks on the table's patients without an image below ROOT, those without labels, and files not used."""
+    there = walk(root)
+    found = {match[1] for path in there.files if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
     remarks = []
     if absent := sorted(read_table(table)[0].keys() - found):
         remarks.append(f"{len(absent)} patients of the table are not in {root}: {', '.join(absent)}")
-    if unlabelled := len(find_files(root / "Training/Unlabeled")[0]):
-        remarks.append(f"The {unlabelled} patients of Training/Unlabeled have no labels and were left out.")
-    return remarks
+    unlabelled = [*find_files(root / "Training/Unlabeled")[0].values()]
+    if unlabelled:
+        remarks.append(f"The {len(unlabelled)} patients of Training/Unlabeled have no labels and were left out.")
+    used = [path for patient in patients for path in (patient.image, patient.label) if path is not None]
+    return [*remarks, *unused(there, used + unlabelled, NIFTI_ENDINGS)]
 
 
 def find_patients(
@@ -131,6 +135,7 @@ def find_patients(
 ) -> tuple[list[Patient], list[str]]:
     """The patients of the folders named, and problems; who is trained on, judged, or left out also by vendor."""
     rows, problems = read_table(table)
+    problems = walk(root).problems + problems if root.is_dir() else problems
     patients: dict[str, Patient] = {}
     for folder in (*train_from, *test_from):
         if not (root / folder).is_dir():

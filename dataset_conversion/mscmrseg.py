@@ -42,22 +42,24 @@ def find_cases(root: Path, sequence: str) -> Found:
     """The labelled cases of a sequence; those whose label lies in a test folder are test cases."""
     found = Found(root)
     files: dict[str, list[tuple[int, Path]]] = {"": [], "_manual": [], "_scribble": []}
+    others: list[Path] = []
     for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
         if re.fullmatch(SEQUENCES[sequence][0], match[2]):
             files[match[3] or ""].append((int(match[1]), path))
-    unlabelled = []
+        else:
+            others.append(path)
+    unlabelled: dict[str, Path] = {}
     for number, (image, label) in found.pair(files[""], files["_manual"]).items():
         if label is None:
-            unlabelled.append(f"patient{number}")
+            unlabelled[f"patient{number}"] = image
             continue
         is_test = any(_TEST.fullmatch(part) for part in label.relative_to(root).parts[:-1])
         found.add(number, f"patient{number:02d}_{sequence}", image, label, is_test)
     if not files[""]:
         found.problems.append(f"{root}: no {sequence} images; expected {LAYOUT}")
-    if unlabelled:
-        found.remarks.append(f"{len(unlabelled)} {sequence} images have no label and were left out: {few(unlabelled)}.")
-    if files["_scribble"]:
-        found.remarks.append(f"{len(files['_scribble'])} scribbles were left out: they are no full labels.")
+    found.leave_out(unlabelled.values(), f"{sequence} images have no label and were left out: {few([*unlabelled])}.")
+    found.leave_out([path for _, path in files["_scribble"]], "scribbles were left out: they are no full labels.")
+    found.leave_out(others, f"files were left out: they are of other sequences than {sequence}.")
     return found
 
 

@@ -41,16 +41,17 @@ def find_cases(root: Path, sequence: str) -> Found:
     images, labels = (
         [(int(match[2]), path) for match, path in files if match[3] == kind] for kind in (SEQUENCES[sequence], "gd")
     )
-    unlabelled = 0
+    unlabelled: list[Path] = []
     for number, (image, label) in found.pair(images, labels).items():
         if label is None:
-            unlabelled += 1
+            unlabelled.append(image)
         else:
             found.add(number, f"MyoPS{number}_{sequence}", image, label, False, patient=f"MyoPS{number}")
     if not images:
         found.problems.append(f"{root}: no {sequence} images; expected {LAYOUT}")
-    if unlabelled:
-        found.remarks.append(f"{unlabelled} {sequence} images have no label and were left out.")
+    found.leave_out(unlabelled, f"{sequence} images have no label and were left out.")
+    others = [path for match, path in files if match[3] not in (SEQUENCES[sequence], "gd")]
+    found.leave_out(others, f"files were left out: they are of other sequences than {sequence}.")
     found.remarks.append(
         "MyoPS 2020 and MSCMRseg are of the same 45 patients under other numbers: do not test on one what was trained "
         "on the other."

@@ -79,9 +79,8 @@ def find_cases(root: Path, split: str | None) -> Found:
     absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.patients, *test)]
     if absent and split is not None:
         found.remarks.append(f"{len(absent)} of the {len(LABELLED)} labelled cases are not there: {', '.join(absent)}.")
-    n_testing = sum(path.name.lower().startswith("img") for path in nifti_below(bases[0].parent / "Testing"))
-    if n_testing:
-        found.remarks.append(f"The {n_testing} images of Testing have no labels and were left out.")
+    testing = [path for path in nifti_below(bases[0].parent / "Testing") if path.name.lower().startswith("img")]
+    found.leave_out(testing, "images of Testing have no labels and were left out.")
     return found
 
 

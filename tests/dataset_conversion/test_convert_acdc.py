@@ -285,6 +285,75 @@ def test_train_and_val_lists_belong_together(given: list[str], pristine: Path, r
     assert "--train and --val belong together" in problem
 
 
+# --- links, names in other cases, what is not used -----------------------------------------------------------------
+
+
+def test_folders_and_files_behind_links_are_used_like_others(download: Path, raw: Path, tmp_path: Path) -> None:
+    expected = contents(convert(download))
+    shutil.rmtree(raw)
+    shutil.move(download / "training/patient003", tmp_path / "store")
+    (download / "training/patient003").symlink_to(tmp_path / "store")
+    shutil.move(download / "testing", tmp_path / "testing")
+    (download / "testing").symlink_to(tmp_path / "testing")
+    file = download / "training/patient004/patient004_frame01.nii.gz"
+    shutil.move(file, tmp_path / "annexed")
+    file.symlink_to(tmp_path / "annexed")
+    assert contents(convert(download)) == expected
+
+
+def test_names_in_another_case_are_the_same_names(download: Path, raw: Path) -> None:
+    expected = contents(convert(download))
+    shutil.rmtree(raw)
+    (download / "testing").rename(download / "Testing")
+    (download / "training/patient003/Info.cfg").rename(download / "training/patient003/info.cfg")
+    (download / "training/patient004").rename(download / "training/Patient004")
+    found = contents(convert(download))
+    assert found.keys() == expected.keys()
+    assert {name for name in found if found[name] != expected[name]} == {"patients.csv"}  # its source folders
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("../gone", "is a link to ../gone, which cannot be followed: nothing is there"),
+        ("patient003", "is a link to itself"),
+    ],
+)
+def test_a_patient_behind_a_broken_link_is_a_problem(target: str, words: str, download: Path, raw: Path) -> None:
+    shutil.rmtree(download / "training/patient003")
+    (download / "training/patient003").symlink_to(target)
+    (problem,) = problems_of(download, raw)
+    assert problem.startswith(f"{download}/training/patient003: ") and words in problem
+
+
+def test_an_info_cfg_that_is_no_file_is_a_problem(download: Path, raw: Path) -> None:
+    folders = [download / f"training/patient{number:03d}" for number in (1, 2, 3)]
+    for folder in folders[:2]:
+        (folder / "Info.cfg").unlink()
+    os.mkfifo(folders[0] / "Info.cfg")
+    (folders[1] / "Info.cfg").symlink_to("elsewhere")
+    (folders[2] / "info.CFG").write_text("ED: 2\nES: 3\n")
+    assert_listed(
+        problems_of(download, raw),
+        ["is no regular file but a named pipe", "is a link to elsewhere", "Info.cfg: stands beside info.CFG"],
+    )
+
+
+def test_what_is_not_used_is_named(download: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(download / "testing/patient101", download / "testing/testing/patient103")
+    (download / "training/patient001/patient001_frame01.mha").write_bytes(b"?")
+    convert(download)
+    printed = capsys.readouterr().out
+    assert "14 4D cines were left out" in printed
+    assert (
+        "Not used: 1 file ending in .mha (read are .nii, .nii.gz): training/patient001/patient001_frame01.mha"
+        in printed
+    )
+    assert (
+        "Not used: 5 files ending in .nii.gz (named or placed otherwise than it is read): testing/testing/" in printed
+    )
+
+
 # --- problems ----------------------------------------------------------------------------------------------------
 
 
@@ -362,7 +431,8 @@ def test_without_info_cfg_two_frames_are_expected(download: Path, raw: Path) -> 
     [
         ("ED: 1\nES: 1\n", "ED and ES are the same frame"),
         ("ED: 1\n", "ES is missing"),
-        ("", "ED is missing"),
+        ("", "is empty"),
+        ("\n", "ED is missing"),
         ("ED: 1\nES: 11\nNbFrame: 10\n", "lies beyond NbFrame 10"),
         ("ED: 1\nES: 11\nHeight: tall\n", "Height is no number: 'tall'"),
     ],
