@@ -104,13 +104,15 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
 
 def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     try:
-        values = as_label_map(of_sitk(label), patient.label).values
+        frames = [as_label_map(of_sitk(label[..., i]), patient.label).values for i in range(label.GetSize()[3])]
     except ValueError as error:
         return [str(error)]
     advice = "correct or remove the patient"
-    if problems := unknown_labels(patient.label, values_in(values), {0, *LABEL_MAP}, advice):
+    if problems := unknown_labels(
+        patient.label, sorted({value for frame in frames for value in values_in(frame)}), {0, *LABEL_MAP}, advice
+    ):
         return problems
-    labelled = [frame for frame, of_frame in enumerate(values) if of_frame.any()]
+    labelled = [frame for frame, of_frame in enumerate(frames) if of_frame.any()]
     empty = [f"{phase} {patient.frame(phase)}" for phase in ("ED", "ES") if patient.frame(phase) not in labelled]
     if not empty:
         return []
