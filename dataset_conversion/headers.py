@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_shapekd.files.images import Image
+from nnunet_shapekd.files.nifti import is_orthonormal
 
 #: between the two places of a header that hold the voxel size, each rounded to 32 bits; relative
-SIZE_TOLERANCE = 1e-3
+SIZE_TOLERANCE = 1e-2
 #: what no scanner makes; 999 is nnU-Net's own for a single slice
 SMALLEST_MM, LARGEST_MM = 1e-4, 1000.0
 
@@ -47,6 +48,10 @@ def header_problems(path: Path, image: Image) -> list[str]:
         problems.append(f"{path}: voxels of {_row(image.spacing[::-1])} mm are no image's; correct size or unit")
     if not np.isfinite([*image.origin, *image.direction]).all():
         problems.append(f"{path}: its header has an origin or axes that are no numbers; correct it")
+    elif not is_orthonormal(image.direction):
+        problems.append(
+            f"{path}: its axes are not perpendicular, at which ITK, nnU-Net's first reader, ends; correct it"
+        )
     return problems
 
 

