@@ -25,13 +25,12 @@ from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
-from nnunet_shapekd.dataset_conversion.reading import check_reading, reading_option
+from nnunet_shapekd.dataset_conversion.reading import Reading, reading_of, reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
-from nnunet_shapekd.files.orientation import turned
 from nnunet_shapekd.files.parallel import map_in_processes
 
 FOLDERS = ("Training/Labeled", "Validation", "Testing")
@@ -67,15 +66,16 @@ class MnmsOptions(Options):
     train_vendors: Sequence[str] | None = learned_vendors()
     test_vendors: Sequence[str] | None = judged_vendors()
     max_repair_deg: float = reading_option("max_repair_deg")
+    label_header: str = reading_option("label_header")
     turn: str = reading_option("turn")
 
 
-def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, list[str]]:
+def check_patient(patient: Patient, reading: Reading) -> tuple[Patient, list[str]]:
     """Reads a patient's files once: the patient with what they say, and what is wrong with them."""
     problems, images = [], {}
     for path in filter(None, (patient.image, patient.label)):
         try:
-            images[path], angle = read_cine(path, max_repair_deg)
+            images[path], angle = read_cine(path, reading.max_repair_deg)
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -94,7 +94,8 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
     if image.GetSize() != label.GetSize():
         sizes = f"{label.GetSize()} differs from its image's {image.GetSize()}"
         return patient, [f"{patient.label}: size {sizes}; correct one of them"]
-    problems += space_problems(patient.label, of_sitk(image[..., 0]), of_sitk(label[..., 0]))
+    if reading.label_header == "own":
+        problems += space_problems(patient.label, of_sitk(image[..., 0]), of_sitk(label[..., 0]))
     return patient, problems + _label_problems(patient, label)
 
 
@@ -119,18 +120,20 @@ def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     ]
 
 
-def write_patient(patient: Patient, folder: Path, max_repair_deg: float, turn: str) -> None:
-    """Writes the frames ED and ES, turned, below a dataset folder, with their labels where there are some."""
-    image, _ = read_cine(patient.image, max_repair_deg)
-    label = read_cine(patient.label, max_repair_deg)[0] if patient.label else None
+def write_patient(patient: Patient, folder: Path, reading: Reading) -> None:
+    """Writes the frames ED and ES below a dataset folder, with their labels where there are some."""
+    image, _ = read_cine(patient.image, reading.max_repair_deg)
+    label = read_cine(patient.label, reading.max_repair_deg)[0] if patient.label else None
     for phase in ("ED", "ES"):
         case, frame = patient.case(phase), patient.frame(phase)
-        of_frame = turned(of_sitk(image[..., frame]), turn)
-        write_image(of_frame.values, of_frame, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz")
+        of_image = of_sitk(image[..., frame])
+        final = reading.final(of_image)
+        write_image(final.values, final, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz")
         if label is not None:
-            of_frame = turned(as_label_map(of_sitk(label[..., frame]), patient.label), turn)
-            target = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
-            write_image(relabel(of_frame.values, LABEL_MAP), of_frame, target)
+            final = reading.final(as_label_map(of_sitk(label[..., frame]), patient.label), of_image)
+            write_image(
+                relabel(final.values, LABEL_MAP), final, folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
+            )
 
 
 def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path:
@@ -140,7 +143,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     """
     root = Path(root)
     target = check_target(options, "MNMs", 28)
-    check_reading(options)
+    reading = reading_of(options)
     table = find_table(root, options.table)
     vendors = options.train_vendors, options.test_vendors
     patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
@@ -149,7 +152,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")
     problems = problems or splits_problems(splits, target.other_splits)
-    check = partial(check_patient, max_repair_deg=options.max_repair_deg)
+    check = partial(check_patient, reading=reading)
     seen = map_in_processes(check, patients, target.processes, "Checking patients", _CASES_PER_WORKER)
     problems = problems + [problem for _, found in seen for problem in found]
     if problems:
@@ -173,7 +176,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     }
 
     def write(folder: Path) -> None:
-        write_one = partial(write_patient, folder=folder, max_repair_deg=options.max_repair_deg, turn=options.turn)
+        write_one = partial(write_patient, folder=folder, reading=reading)
         map_in_processes(write_one, patients, target.processes, "Writing frames", _CASES_PER_WORKER)
 
     dataset = Dataset(

@@ -16,6 +16,7 @@ from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex
 from nnunet_shapekd.dataset_conversion.own_pairs import compiled_pattern, pair, read_subsets
+from nnunet_shapekd.dataset_conversion.reading import reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
 from nnunet_shapekd.files.images import read_image
@@ -67,6 +68,9 @@ class OwnOptions(Options):
     channel: str | None = option(
         "--channel", metavar="NAME", help="CT, MRI, LGE, ... (default: CT where values lie below -200, else MRI)"
     )
+    max_repair_deg: float = reading_option("max_repair_deg")
+    label_header: str = reading_option("label_header")
+    turn: str = reading_option("turn")
     exclude: Sequence[str] = option("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
 
 
@@ -198,7 +202,8 @@ def convert_own_volumes(images: str | Path, options: OwnOptions) -> Path:
     found = find_patients(Path(images), options)
     channel = options.channel or _channel(found)
     description = {"channel_names": {"0": channel}, "labels": labels, "name": target.name}
-    return volumes.convert_volumes(found, target, LabelOptions(), label_map, description, "")
+    how = {name: getattr(options, name) for name in ("max_repair_deg", "label_header", "turn")}
+    return volumes.convert_volumes(found, target, LabelOptions(**how), label_map, description, "")
 
 
 _COMMAND = Command(convert_own_volumes, OwnOptions, "folder of 3D images (NIfTI), of any names", called="IMAGES")

@@ -46,18 +46,6 @@ def reading_option(name: str) -> Any:
     return option(*argument.pop("flags"), **argument)
 
 
-def check_reading(options: Any) -> None:
-    """Raises ConversionError, naming the option of those above that is out of range."""
-    if not 0 <= options.max_repair_deg <= 10:
-        raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
-    for flag, value, allowed in (
-        ("--turn", options.turn, TURNS),
-        ("--label-header", getattr(options, "label_header", "own"), HEADERS),
-    ):
-        if value not in allowed:
-            raise ConversionError(f"{flag}: expected {', '.join(allowed)}, got {value}")
-
-
 @dataclass(frozen=True)
 class Reading:
     """How all files of a dataset are read.
@@ -96,6 +84,19 @@ class Reading:
             space = {name: getattr(of_image, name) for name in ("spacing", "origin", "direction", "unit")}
             image = replace(image, **space)
         return turned(image, self.turn)
+
+
+def reading_of(options: Any) -> Reading:
+    """What the options say; raises ConversionError, naming the one that is out of range."""
+    if not 0 <= options.max_repair_deg <= 10:
+        raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
+    for flag, value, allowed in (
+        ("--turn", options.turn, TURNS),
+        ("--label-header", options.label_header, HEADERS),
+    ):
+        if value not in allowed:
+            raise ConversionError(f"{flag}: expected {', '.join(allowed)}, got {value}")
+    return Reading(options.max_repair_deg, options.label_header, options.turn)
 
 
 def nearest_allowed(path: Path, axes: np.ndarray, max_repair_deg: float) -> tuple[np.ndarray, float]:

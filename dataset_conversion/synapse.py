@@ -2,7 +2,7 @@
 
 Layout: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`, 0001 to 0010 and 0021 to
 0040; ROOT is the folder that holds RawData, or Training, or img and label. `RawData/Testing` has no labels and is left
-out. The layout is the one that public code reads; the download itself was not at hand.
+out. Also `imagesTr/img0001.nii.gz` and `labelsTr/label0001.nii.gz`, as many copies have it, with `imagesTs`. The layout is the one that public code reads; the download itself was not at hand.
 
 TransUNet (Chen et al., arXiv:2102.04306) has eight of the organs, in an order of its own, and reports on twelve of the
 cases (its repository's lists/lists_Synapse): here they become the test set, so that numbers can be compared and nothing
@@ -30,6 +30,8 @@ ORGANS = (
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 SPLITS = ("transunet", "folds")
+#: folders of images and labels, and of images without labels beside them
+_FOLDERS = (("img", "label", "../Testing"), ("imagesTr", "labelsTr", "imagesTs"))
 _NIFTI = {kind: re.compile(kind + r"(\d{4})(?i:\.nii(?:\.gz)?)") for kind in ("img", "label")}
 
 
@@ -54,18 +56,18 @@ def find_cases(root: Path, split: str | None) -> Found:
     """The labelled cases; with the split "transunet" its twelve are test cases, all of which must be there."""
     if split not in (*SPLITS, None):
         raise ConversionError(f"--split: expected {' or '.join(SPLITS)}, got {split}")
-    bases = [base for base in (root / "RawData/Training", root / "Training", root) if (base / "img").is_dir()]
-    if not bases:
-        raise ConversionError(
-            f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT; found: {names_in(root)}"
-        )
     found = Found(root)
+    bases = (root / "RawData/Training", root / "Training", root)
+    places = [(base, *names) for base in bases for names in _FOLDERS if (base / names[0]).is_dir()]
+    if not places:
+        raise ConversionError(
+            f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT, or imagesTr and labelsTr; found: "
+            f"{names_in(root)}"
+        )
+    base, of_images, of_labels, without = places[0]
     images, labels = (
-        [
-            (int(match[1]), path)
-            for match, path in found.sort(nifti_files(bases[0] / kind, LAYOUT), _NIFTI[kind], LAYOUT)
-        ]
-        for kind in ("img", "label")
+        [(int(match[1]), path) for match, path in found.sort(nifti_files(base / folder, LAYOUT), pattern, LAYOUT)]
+        for folder, pattern in ((of_images, _NIFTI["img"]), (of_labels, _NIFTI["label"]))
     )
     test = TRANSUNET_TEST if split == "transunet" else ()
     for number, (image, label) in found.pair(images, labels).items():
@@ -73,14 +75,14 @@ def find_cases(root: Path, split: str | None) -> Found:
     missing = [f"img{number:04d}" for number in test if number not in found.patients]
     if missing:
         found.problems.append(
-            f"{bases[0] / 'img'}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
+            f"{base / of_images}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
             "download, or divide the cases with --split folds or your own lists"
         )
     absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.patients, *test)]
     if absent and split is not None:
         found.remarks.append(f"{len(absent)} of the {len(LABELLED)} labelled cases are not there: {', '.join(absent)}.")
-    testing = [path for path in nifti_below(bases[0].parent / "Testing") if path.name.lower().startswith("img")]
-    found.leave_out(testing, "images of Testing have no labels and were left out.")
+    testing = [path for path in nifti_below(base / without) if path.name.lower().startswith("img")]
+    found.leave_out(testing, f"images of {Path(without).name} have no labels and were left out.")
     return found
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.anatomy import ring_problems
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
 from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
-from nnunet_shapekd.dataset_conversion.reading import Reading, check_reading, reading_option
+from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
 from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
 from nnunet_shapekd.files.walking import unused, walk
@@ -153,8 +154,7 @@ def convert_volumes(
     Raises:
         ConversionError: listing all problems found; nothing was written.
     """
-    check_reading(options)
-    reading = Reading(options.max_repair_deg, options.label_header, options.turn)
+    reading = reading_of(options)
     lists = {"train": options.train, "val": options.val, "test": options.test}
     if (options.train is None) != (options.val is None) or (options.test and not options.train):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
@@ -184,6 +184,9 @@ def convert_volumes(
             f", or say what it becomes, as in --labels {label_maps.show_label_map(label_map)},VALUE:0 (0 drops it)"
         )
     problems = problems + check_cases(cases, label_map, advice, target.processes, reading)
+    if not problems:
+        labels = [case.label for case in cases if case.label is not None]
+        problems = ring_problems(labels, label_map, description)
     if problems:
         raise ConversionError(problems)
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_shapekd.dataset_conversion.anatomy import lie_remark
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
@@ -77,10 +78,12 @@ class Dataset:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(self.rows)
-        self._print_summary()
+            labels = sorted((folder / "labelsTr").iterdir()) if (folder / "labelsTr").is_dir() else []
+            lie = lie_remark(labels, self.description)
+        self._print_summary(lie)
         return self.target.folder
 
-    def _print_summary(self) -> None:
+    def _print_summary(self, lie: Sequence[str]) -> None:
         parts, n_folds = [], len(self.splits)
         for subset, what in (("Tr", "training"), ("Ts", "test")):
             own = [i for i, case in enumerate(self.cases) if case.subset == subset]
@@ -90,6 +93,7 @@ class Dataset:
         folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
         print(
             *self.remarks,
+            *lie,
             f"Wrote {self.target.folder}: {', '.join(parts)}, {n_folds} fold{'s' * (n_folds != 1)}.",
             f"Next: nnUNetv2_plan_and_preprocess -d {self.target.dataset_id}{self.plan_arguments}",
             f"Train {folds} only: for any other number nnU-Net splits at random by case, not by patient.",

@@ -27,8 +27,11 @@ TURNS = {
 }
 #: cells along a side of the picture in which two sets are compared, and how far it reaches, in radii of all labels
 _CELLS, _REACH = 24, 2.5
-#: a set counts as turned if the best turn agrees by so much better than none, on a scale of 0 to 1
-MARGIN = 0.1
+#: a set counts as turned if its cases agree better with another set's mean once they are: by so many standard errors,
+#: in so large a share of them; and if the other set's own cases agree better as they are, by so many standard errors
+_ERRORS, _MOST, _OWN_ERRORS = 3.0, 0.7, 2.5
+#: fewer cases say nothing
+FEWEST = 5
 #: directions from one class's centre to another's count as constant from this length of their mean on
 _CONSTANT = 0.8
 _WORDS = ("to the right of", "to the lower right of", "below", "to the lower left of",
@@ -75,14 +78,14 @@ class Lie:
 
     Attributes:
         classes: their names.
-        share: (classes, cells, cells), where what is labelled lies: the mean over the cases, in which size and place
-            are taken away.
+        shares: (cases, classes, cells, cells), which share of what is labelled lies where; place and size are taken
+            away.
         directions: (cases, classes, classes, 2), unit vectors (down, right) from one class's centre to another's; NaN
             where a case lacks one of them.
     """
 
     classes: tuple[str, ...]
-    share: np.ndarray
+    shares: np.ndarray
     directions: np.ndarray
 
     @property
@@ -138,7 +141,7 @@ def lie_of(label_maps: Iterable[LabelMap], classes: Mapping[str, Sequence[int]])
         between = centres[None] - centres[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             directions.append(between / np.linalg.norm(between, axis=-1, keepdims=True))
-    return Lie(tuple(classes), np.mean(shares, axis=0), np.stack(directions)) if shares else None
+    return Lie(tuple(classes), np.stack(shares), np.stack(directions)) if shares else None
 
 
 def _seen_along_first(mask: np.ndarray) -> np.ndarray:
@@ -149,23 +152,41 @@ def _centre(grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (grid * weights).sum((-2, -1)) / weights.sum()
 
 
-def agreements(reference: Lie, other: Lie) -> dict[str, float]:
-    """Turn -> how well the other set agrees with the reference once it is so turned: 0 not at all, 1 wholly.
+def turn_between(reference: Lie, other: Lie) -> str | None:
+    """The turn after which the other set lies as the reference, or ``None``: they lie alike, or nothing can be said.
 
-    Compared are the classes that both have, by their names; without two of them there is nothing to compare.
+    Every case is compared with the mean of the other set, turned and as it is; the mean difference is judged by its
+    standard error. Compared are the classes that both have, by their names; two at least. Where what is labelled looks
+    the same turned (a ring, a disc in a disc), or there are fewer than :data:`FEWEST` cases, nothing is said.
     """
     common = [name for name in reference.classes if name in other.classes]
-    if len(common) < 2:
-        return {}
-    ours, theirs = (lie.share[[lie.classes.index(name) for name in common]] for lie in (reference, other))
-    norm = np.linalg.norm(ours) * np.linalg.norm(theirs)
-    return {turn: float((ours * turned_array(theirs, turn)).sum() / norm) if norm else 0.0 for turn in TURNS}
-
-
-def turn_between(reference: Lie, other: Lie) -> str | None:
-    """The turn after which the other set lies as the reference, or ``None``: they lie alike, or nothing can be said."""
-    found = agreements(reference, other)
-    if not found:
+    if len(common) < 2 or min(reference.n_cases, other.n_cases) < FEWEST:
         return None
-    best = max(found, key=found.get)
-    return best if found[best] - found["none"] > MARGIN else None
+    ours, theirs = (
+        _of_length_one(lie.shares[:, [lie.classes.index(name) for name in common]]) for lie in (reference, other)
+    )
+    if found := _turn(ours, theirs):
+        return found
+    backwards = _turn(theirs, ours)
+    return {"90": "270", "270": "90"}.get(backwards, backwards)
+
+
+def _of_length_one(shares: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt((shares**2).sum((1, 2, 3), keepdims=True))
+    return shares / np.where(lengths > 0, lengths, 1)
+
+
+def _turn(ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    mean = ours.mean(0)
+    gains = {turn: ((turned_array(theirs, turn) - theirs) * mean).sum((1, 2, 3)) for turn in TURNS if turn != "none"}
+    turn = max(gains, key=lambda turn: gains[turn].mean())
+    if _errors(gains[turn]) < _ERRORS or (gains[turn] > 0).mean() < _MOST:
+        return None
+    others = (ours.sum(0) - ours) / (len(ours) - 1)  # a case is no judge of itself
+    own = ((ours - turned_array(ours, turn)) * others).sum((1, 2, 3))
+    return turn if _errors(own) >= _OWN_ERRORS else None
+
+
+def _errors(values: np.ndarray) -> float:
+    """The mean in its standard errors."""
+    return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-9))
