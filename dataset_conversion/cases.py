@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.files.images import Image, read_image
 from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.names import name_problem
 from nnunet_shapekd.files.parallel import collect
 
 # A label's origin may differ from its image's by rounding only. The spacing is held to what
@@ -29,6 +31,11 @@ class Case:
     image: Path
     label: Path | None
     subset: str  # "Tr" or "Ts", as in nnU-Net's folder names
+
+
+def name_problems(cases: Iterable[Any]) -> list[str]:
+    """Cases whose files give them a name that no case may have; each has a name and an image."""
+    return [f"{case.image}: its case's name {why}; rename it" for case in cases if (why := name_problem(case.name))]
 
 
 def label_gaps(cases: Sequence[Case]) -> list[str]:

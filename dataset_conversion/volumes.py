@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.anatomy import ring_problems
-from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
+from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
 from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
@@ -167,7 +167,7 @@ def convert_volumes(
     problems = found.problems + problems + [text for patient in patients.values() for text in patient.problems]
     there = walk(found.root)
     problems = list(dict.fromkeys(there.problems + problems))
-    problems += label_gaps(cases)
+    problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         validate = found.validate if options.train is None else numbers.get("val", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -18,9 +19,11 @@ from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
 from nnunet_shapekd.dataset_conversion.reading import Reading
-from nnunet_shapekd.dataset_conversion.target import Target
+from nnunet_shapekd.dataset_conversion.target import Target, check_id
 from nnunet_shapekd.files.images import read_image, write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
+from nnunet_shapekd.files.lock import alone_in
+from nnunet_shapekd.files.names import cell
 from nnunet_shapekd.files.output import new_folder
 from nnunet_shapekd.files.parallel import collect, map_in_processes
 
@@ -66,7 +69,8 @@ class Dataset:
         """
         training = sum(case.subset == "Tr" for case in self.cases)
         content = {**self.description, "numTraining": training, "converted_by": "nnunet_shapekd"}
-        with new_folder(self.target.folder) as folder:
+        raw = self.target.folder.parent
+        with contextlib.ExitStack() as held, new_folder(self.target.folder) as folder:
             for case in self.cases:
                 (folder / f"images{case.subset}").mkdir(exist_ok=True)
                 if case.label is not None:
@@ -77,9 +81,11 @@ class Dataset:
             with (folder / "patients.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(self.rows)
+                writer.writerows({column: cell(value) for column, value in row.items()} for row in self.rows)
             labels = sorted((folder / "labelsTr").iterdir()) if (folder / "labelsTr").is_dir() else []
             lie = lie_remark(labels, self.description)
+            held.enter_context(alone_in(raw))  # until the folder has its name
+            check_id(raw, self.target.dataset_id)
         self._print_summary(lie)
         return self.target.folder
 
