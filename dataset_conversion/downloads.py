@@ -12,7 +12,7 @@ from nnunet_shapekd.files.walking import walk
 
 #: what volumes are read from
 NIFTI_ENDINGS = (".nii", ".nii.gz")
-_ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
 def nifti_files(root: Path, layout: str) -> list[Path]:
@@ -40,12 +40,12 @@ def nifti_below(folder: Path) -> list[Path]:
 
 def nifti_of(files: Iterable[Path]) -> list[Path]:
     """Those that are NIfTI files by their ending, in either case."""
-    return [path for path in files if _ENDING.search(path.name)]
+    return [path for path in files if ENDING.search(path.name)]
 
 
 def ending_problems(paths: Iterable[Path]) -> list[str]:
     """Endings that SimpleITK refuses to read (2.5): it knows .nii.gz and .NII.GZ, but none of mixed case."""
-    endings = {path: _ENDING.search(path.name)[0] for path in paths}
+    endings = {path: ENDING.search(path.name)[0] for path in paths}
     return [
         f"{path}: cannot be read for its ending {ending}; rename it to end in {ending.lower()}"
         for path, ending in endings.items()

@@ -46,6 +46,7 @@ class ImageCase:
     group: str = ""
     stratum: str = ""
     stereo: bool = False
+    unmasked: bool = False  # lacks a mask, and is to be left out for that
     seen: Checked = Checked()
 
     @property
@@ -91,6 +92,7 @@ def find_cases(
     classes: Sequence[str],
     aliases: Mapping[str, str],
     masks_needed: bool = True,
+    unmasked: str = "refuse",
 ) -> tuple[list[ImageCase], list[str]]:
     """Pairs images with their masks; returns cases and problems.
 
@@ -101,6 +103,7 @@ def find_cases(
         classes: Classes that each have a file of their own where the mask pattern has a group `label`.
         aliases: What mask files call a class, in lower case -> class.
         masks_needed: False where there may be no masks at all.
+        unmasked: "refuse" images that lack a mask, or "leave-out": then the case says so.
     """
     problems: list[str] = []
     by_label = {name.lower(): name for name in classes}
@@ -123,16 +126,19 @@ def find_cases(
         taken[name.lower()] = path
         own = tuple(found.pop(key, ()))
         stems = [str(mask.with_suffix("")).lower() for mask, _ in own]
+        missing = [label for label in classes if own and own[0][1] is not None and label not in {n for _, n in own}]
+        lacking = unmasked == "leave-out" and masks_needed and bool(missing or not own)
         doubled = [mask for (mask, _), stem in zip(own, stems, strict=True) if stems.count(stem) > 1]
         if doubled:
             problems.append(f"{doubled[0]}: the same mask as {doubled[1].name}; remove one of the two")
-        elif masks_needed and not own:
-            problems.append(f"{path}: image without a mask; add it, or leave the case out with --exclude {name}")
-        missing = [label for label in classes if own and own[0][1] is not None and label not in {n for _, n in own}]
-        if missing:
+        elif masks_needed and not own and not lacking:
+            out = f"--exclude {name}, or all such images with --unmasked leave-out"
+            problems.append(f"{path}: image without a mask; add it, or leave the case out with {out}")
+        if missing and not lacking:
             problems.append(f"{path}: no mask of {', '.join(missing)}; add it, all background where there is none")
         stratum = (match.groupdict().get("stratum") or "").lower()
-        cases.append(ImageCase(name, key, path, own, layout.subset, stratum=stratum, stereo=layout.stereo))
+        how = {"stratum": stratum, "stereo": layout.stereo, "unmasked": lacking}
+        cases.append(ImageCase(name, key, path, own, layout.subset, **how))
     problems += [f"{path}: mask without an image; restore or remove it" for own in found.values() for path, _ in own]
     return cases, problems
 
@@ -154,13 +160,28 @@ def _key(match: re.Match[str]) -> str:
     return f"{groups['set']}/{groups['case']}" if groups.get("set") else groups["case"]
 
 
-def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str]) -> Images:
-    """What there is of a public set, in the first of its layouts of which there is anything."""
+def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str], unmasked: str = "refuse") -> Images:
+    """What there is of a public set, in the first of its layouts of which there is anything.
+
+    Raises:
+        ConversionError: if no layout has any, or one's images lie in several places, as where several sets are below
+            ROOT, each in the same layout.
+    """
     found = _walk(root, "ROOT")
     files = image_files(found)
     for layouts in preset.layouts:
-        around = [replace(lay, images=f"(?:.*/)?{lay.images}", masks=f"(?:.*/)?{lay.masks}") for lay in layouts]
-        cases, problems = find_cases(around, files, files, classes, preset.aliases)
+        around = [replace(lay, images=f"(?P<around>.*/)?{lay.images}", masks=f"(?:.*/)?{lay.masks}") for lay in layouts]
+        places: dict[str, set[str]] = {}
+        for layout, match, _ in _matches([(layout.images, layout) for layout in around], files):
+            places.setdefault(layout.images, set()).add(match["around"] or "")
+        for several in (sorted(own) for own in places.values() if len(own) > 1):
+            shown = ", ".join(str(root / place) for place in several)
+            raise ConversionError(
+                f"{root}: holds images of this layout in {len(several)} places, which may be as many sets: give one of "
+                f"{shown} as ROOT, or remove what is there twice; the bundle TrainDataset, TestDataset has the preset "
+                "polyp-bundle"
+            )
+        cases, problems = find_cases(around, files, files, classes, preset.aliases, unmasked=unmasked)
         if cases:
             return Images(cases, found.problems + problems, [found])
     expected = f"{root}: expected {preset.title} as {preset.expected}, found {names_in(root)}"
@@ -174,19 +195,17 @@ def find_plain_cases(
     test_masks: str | Path | None,
     mask_pattern: str | None,
     classes: Sequence[str],
+    image_pattern: str | None = None,
+    unmasked: str = "refuse",
 ) -> Images:
     """What there is in the user's own folders; the arguments are those of `convert_images`.
 
     Raises:
         ConversionError: for arguments that do not fit together, a folder that is missing, or one without images.
     """
-    pattern = mask_pattern or ANY
-    try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ConversionError(f"--mask-pattern {pattern}: is no regular expression ({error})") from None
-    if "case" not in compiled.groupindex:
-        raise ConversionError(f"--mask-pattern {pattern}: has no group (?P<case>...), which must say whose mask it is")
+    pattern, of_images = mask_pattern or ANY, image_pattern or ANY
+    compiled = _compiled(pattern, "--mask-pattern")
+    _compiled(of_images, "--image-pattern")
     if test_masks is not None and test_images is None:
         raise ConversionError("--test-masks: needs --test-images")
     every = Images()
@@ -203,8 +222,10 @@ def find_plain_cases(
         unreached = [problem for one in walks for problem in one.problems]
         if not found:
             raise ConversionError([*unreached, f"{picture_folder}: no images ({', '.join(pictures.ENDINGS)}) in there"])
-        layout = Layout(ANY, pattern, subset)
-        of_subset, wrong = find_cases([layout], found, of_masks, classes, {}, mask_folder is not None)
+        layout = Layout(of_images, pattern, subset)
+        of_subset, wrong = find_cases([layout], found, of_masks, classes, {}, mask_folder is not None, unmasked)
+        if not of_subset:
+            raise ConversionError(f"--image-pattern {of_images}: matches none of the {len(found)} images' paths")
         twins = {case.name.lower() for case in every.cases} & {case.name.lower() for case in of_subset}
         every.problems += unreached + wrong
         every.problems += [
@@ -215,6 +236,16 @@ def find_plain_cases(
         every.cases += of_subset
         every.walks += walks
     return every
+
+
+def _compiled(pattern: str, argument: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise ConversionError(f"{argument} {pattern}: is no regular expression ({error})") from None
+    if "case" not in compiled.groupindex:
+        raise ConversionError(f"{argument} {pattern}: has no group (?P<case>...), which must say what case it is of")
+    return compiled
 
 
 def without(

@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_shapekd.dataset_conversion.anatomy import lie_remark
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
+from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.target import Target, check_id
-from nnunet_shapekd.files.images import write_image
+from nnunet_shapekd.files.images import read_image, write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
 from nnunet_shapekd.files.lock import alone_in
 from nnunet_shapekd.files.names import cell
@@ -80,12 +82,14 @@ class Dataset:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({column: cell(value) for column, value in row.items()} for row in self.rows)
+            labels = sorted((folder / "labelsTr").iterdir()) if (folder / "labelsTr").is_dir() else []
+            lie = lie_remark(labels, self.description)
             held.enter_context(alone_in(raw))  # until the folder has its name
             check_id(raw, self.target.dataset_id)
-        self._print_summary()
+        self._print_summary(lie)
         return self.target.folder
 
-    def _print_summary(self) -> None:
+    def _print_summary(self, lie: Sequence[str]) -> None:
         parts, n_folds = [], len(self.splits)
         for subset, what in (("Tr", "training"), ("Ts", "test")):
             own = [i for i, case in enumerate(self.cases) if case.subset == subset]
@@ -95,6 +99,7 @@ class Dataset:
         folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
         print(
             *self.remarks,
+            *lie,
             f"Wrote {self.target.folder}: {', '.join(parts)}, {n_folds} fold{'s' * (n_folds != 1)}.",
             f"Next: nnUNetv2_plan_and_preprocess -d {self.target.dataset_id}{self.plan_arguments}",
             f"Train {folds} only: for any other number nnU-Net splits at random by case, not by patient.",
@@ -107,30 +112,53 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=4) + "\n")
 
 
-def write_cases(folder: Path, cases: Sequence[Case], label_map: Mapping[int, int], processes: int) -> None:
+def write_cases(
+    folder: Path, cases: Sequence[Case], label_map: Mapping[int, int], processes: int, reading: Reading
+) -> dict[str, float]:
     """Writes the cases below a dataset folder; `.nii.gz` byte for byte, `.nii` compressed, test labels where given.
 
-    Labels are written anew where the label map changes values.
+    Labels are written anew where the label map changes values, and what the reading changes is, too.
+
+    Returns:
+        Case -> by how many degrees its axes were turned, of those that are written anew.
     """
-    copied = [(case.image, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz") for case in cases]
-    labels = [
-        (case.label, folder / f"labels{case.subset}" / f"{case.name}.nii.gz")
-        for case in cases
-        if case.label is not None
-    ]
-    if all(source == target for source, target in label_map.items()):
-        copied, labels = copied + labels, []
+    same_values = all(source == target for source, target in label_map.items())
+    copied, made = [], []
+    for case in cases:
+        image = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
+        label = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
+        anew = reading.changes(case.image)
+        (made if anew else copied).append((case.image, image))
+        if case.label is None:
+            continue
+        if same_values and not anew and not reading.changes(case.label, is_label=True):
+            copied.append((case.label, label))
+        else:
+            made.append((case.label, label, case.image))
     # Threads again: copying and zlib release the lock, too.
     collect(ThreadPoolExecutor(processes), _write_nifti, copied, "Writing files")
-    if labels:
-        write = partial(_write_relabelled, label_map=dict(label_map))
-        map_in_processes(write, labels, processes, "Writing labels", _CASES_PER_WORKER)
+    write = partial(_write_anew, label_map=dict(label_map), reading=reading)
+    turned = map_in_processes(write, made, processes, "Writing anew", _CASES_PER_WORKER) if made else []
+    degrees: dict[str, float] = {}
+    for (_, target, *_), angle in zip(made, turned, strict=True):
+        name = target.name.removesuffix(".nii.gz").removesuffix("_0000")
+        degrees[name] = max(angle, degrees.get(name, 0.0))
+    return degrees
 
 
-def _write_relabelled(job: tuple[Path, Path], label_map: Mapping[int, int]) -> None:
-    source, target = job
-    label = read_label_map(source)
+def _write_anew(job: tuple[Path, ...], label_map: Mapping[int, int], reading: Reading) -> float:
+    """Writes an image, or a label, whose job also names its image; the degrees by which its axes were turned."""
+    source, target, *of = job
+    if not of:
+        image, angle = reading.read(source, read_image)
+        image = reading.final(image)
+        write_image(image.values, image, target)
+        return angle
+    label, angle = reading.read(source, read_label_map)
+    of_image = reading.read(of[0], read_image)[0] if reading.label_header == "image" else None
+    label = reading.final(label, of_image)
     write_image(relabel(label.values, label_map), label, target)
+    return angle
 
 
 def _write_nifti(job: tuple[Path, Path]) -> None:

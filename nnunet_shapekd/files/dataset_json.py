@@ -92,6 +92,9 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
 def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
     """Classes or regions of a dataset.json, as nnU-Net's label manager has them.
 
+    Classes under "not_annotated" have a value and are in no label map, as nnU-Net wants values without gaps and EMIDEC
+    has no right ventricle: they are not evaluated.
+
     Raises:
         ValueError: if the entry "labels" is missing or not as nnU-Net wants it.
     """
@@ -102,20 +105,21 @@ def labels_of_dataset(dataset_json: Mapping[str, Any]) -> Labels:
     if bad := [name for name in values if not (name.strip() and name.isprintable())]:
         raise ValueError(f"dataset.json: labels: {bad[0]!r} is no name for a class; give it one")
     ignore = values.pop("ignore", None)
+    left_out = tuple(v for name in dataset_json.get("not_annotated") or () for v in values.pop(name, ()))
     classes = {name: value for name, value in values.items() if set(value) != {0}}
     if not classes or "mean" in classes:
         raise ValueError(
             f"dataset.json: expected classes besides background, none of them called mean, got {', '.join(classes)}"
         )
     if ignore is None:
-        return Labels(classes)
+        return Labels(classes, left_out=left_out)
     known = {0, *(value for of in classes.values() for value in of)}
     if isinstance(entries["ignore"], (list, tuple)) or ignore[0] in known:
         raise ValueError(
             'dataset.json: labels: expected one value of its own for "ignore", which is in no class, got '
             f"{entries['ignore']!r}"
         )
-    return Labels(classes, ignore[0])
+    return Labels(classes, ignore[0], left_out)
 
 
 def labels_by_value(values: Sequence[int], ignore: int | None = None) -> Labels:

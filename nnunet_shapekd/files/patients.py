@@ -10,6 +10,7 @@ from nnunet_shapekd.files.walking import file_trouble, walk
 
 #: ACDC's parts
 _SUBSETS = {"training": "Tr", "testing": "Ts"}
+_PATIENT = re.compile(r"patient(\d+)", re.IGNORECASE)
 
 
 def read_info(folder: Path) -> tuple[dict[str, str], list[str]]:
@@ -50,24 +51,35 @@ def acdc_folders(root: Path) -> tuple[dict[int, tuple[Path, str]], list[str]]:
     """ACDC's patients by number, each with folder and subset ("Tr" or "Ts"), and what is wrong with the folders.
 
     They are taken from the first of ROOT and ROOT/database that has any: from training, testing, or the folder itself.
-    All these names may be in upper or lower case.
+    Where training or testing has no patients and a folder of its own name inside, as one copy's archives unpack, they
+    are taken from there; one that has no patients at all is a problem. All these names may be in upper or lower case.
     """
     problems: list[str] = []
     for base in filter(Path.is_dir, (root, root / "database")):
         found: dict[int, tuple[Path, str]] = {}
         top = walk(base, deep=False).folders
         parts = [(folder, _SUBSETS[part]) for part in _SUBSETS for folder in top if folder.name.lower() == part]
-        for parent, subset in (*parts, (base, "Tr")):
+        for part, subset in (*parts, (base, "Tr")):
+            parent = part if part == base else _inside(part)
             there = walk(parent, deep=False)
+            if part != base and not any(_PATIENT.fullmatch(folder.name) for folder in there.folders):
+                problems.append(f"{part}: has no patient folders (patient001, ...); restore them, or remove the folder")
             problems += there.problems
             for folder in there.folders:
-                if match := re.fullmatch(r"patient(\d+)", folder.name, re.IGNORECASE):
+                if match := _PATIENT.fullmatch(folder.name):
                     first, _ = found.setdefault(int(match[1]), (folder, subset))
                     if first != folder:
                         problems.append(f"{folder}: the same patient as {first}; remove one of the two")
         if found:
             return dict(sorted(found.items())), problems
     return {}, problems
+
+
+def _inside(part: Path) -> Path:
+    """Where a part's patients are: in it, or in the folder of its name that it holds instead."""
+    there = walk(part, deep=False).folders
+    same = [folder for folder in there if folder.name.lower() == part.name.lower()]
+    return same[0] if same and not any(_PATIENT.fullmatch(folder.name) for folder in there) else part
 
 
 def info_entries(root: Path) -> list[tuple[str, str, str]]:

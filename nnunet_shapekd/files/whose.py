@@ -13,8 +13,9 @@ from nnunet_shapekd.files.names import of_cell, same_letters
 from nnunet_shapekd.files.patients import info_entries
 
 PHASES = ("", "ED", "ES")
-#: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED.
-PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?P<phase>ED|ES))"
+#: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED, MnM2_001_SA_ED,
+#: patient01_LGE.
+PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|bSSFP|T2)"
 #: the table that conversions leave in a raw dataset
 TABLE = "patients.csv"
 _COLUMNS = "a CSV with columns case,patient[,phase]"
