@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.files.images import Image, read_image
-from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.names import name_problem
 from nnunet_shapekd.files.parallel import collect
 
 # A label's origin may differ from its image's by rounding only. The spacing is held to what
@@ -29,6 +31,11 @@ class Case:
     image: Path
     label: Path | None
     subset: str  # "Tr" or "Ts", as in nnU-Net's folder names
+
+
+def name_problems(cases: Iterable[Any]) -> list[str]:
+    """Cases whose files give them a name that no case may have; each has a name and an image."""
+    return [f"{case.image}: its case's name {why}; rename it" for case in cases if (why := name_problem(case.name))]
 
 
 def label_gaps(cases: Sequence[Case]) -> list[str]:
@@ -50,16 +57,27 @@ def label_gaps(cases: Sequence[Case]) -> list[str]:
 
 
 def check_cases(
-    cases: Sequence[Case], label_map: Mapping[int, int], advice: str, processes: int, reading: Reading = AS_THEY_ARE
+    cases: Sequence[Case],
+    label_map: Mapping[int, int],
+    advice: str,
+    processes: int,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
 ) -> list[str]:
     """All problems of all cases, in their order; see :func:`check_case`."""
-    check = partial(check_case, label_map=label_map, advice=advice, reading=reading)
+    check = partial(check_case, label_map=label_map, advice=advice, reading=reading, look=look)
     # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
     found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
     return [problem for problems in found for problem in problems]
 
 
-def check_case(case: Case, label_map: Mapping[int, int], advice: str, reading: Reading = AS_THEY_ARE) -> list[str]:
+def check_case(
+    case: Case,
+    label_map: Mapping[int, int],
+    advice: str,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
+) -> list[str]:
     """Reads image and label of a case once and says what is wrong with them; an empty list is a good case.
 
     Args:
@@ -67,6 +85,7 @@ def check_case(case: Case, label_map: Mapping[int, int], advice: str, reading: R
         label_map: value in the download -> in the dataset; others are refused, with the advice.
         advice: as of :func:`~nnunet_shapekd.files.label_maps.unknown_labels`.
         reading: how the files are read.
+        look: called with the name and the label map, as it will lie, of each good training case.
     """
     problems: list[str] = []
     images = []
@@ -82,6 +101,8 @@ def check_case(case: Case, label_map: Mapping[int, int], advice: str, reading: R
                 problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
     if len(images) == 2:
         problems += space_problems(case.label, *images, only_shape=placed)
+        if look and not problems and case.subset == "Tr":
+            look(case.name, reading.final(images[1]))
     return problems
 
 

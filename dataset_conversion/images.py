@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import pictures
+from nnunet_shapekd.dataset_conversion.cases import name_problems
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_problems
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase, find_plain_cases, find_preset_cases, without
 from nnunet_shapekd.dataset_conversion.image_files import Reading, check_case, write_case
@@ -207,7 +208,7 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     find_group = by_regex(options.group, "--group") if options.group else preset.group
     find_stratum = by_regex(options.stratum, "--stratum") if options.stratum else None
     cases, wrong = with_groups(cases, find_group, find_stratum, preset.part)
-    problems += wrong
+    problems += wrong + name_problems(cases)
 
     check = partial(check_case, reading=reading)
     seen = map_in_processes(check, cases, target.processes, "Checking images", _CASES_PER_WORKER)

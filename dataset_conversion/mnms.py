@@ -20,7 +20,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
-from nnunet_shapekd.dataset_conversion.cases import label_gaps, space_problems
+from nnunet_shapekd.dataset_conversion.cases import label_gaps, name_problems, space_problems
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.headers import header_problems
@@ -29,7 +29,7 @@ from nnunet_shapekd.dataset_conversion.reading import Reading, reading_of, readi
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
-from nnunet_shapekd.files.images import of_sitk, write_image
+from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
 
@@ -127,8 +127,12 @@ def write_patient(patient: Patient, folder: Path, reading: Reading) -> None:
     for phase in ("ED", "ES"):
         case, frame = patient.case(phase), patient.frame(phase)
         of_image = of_sitk(image[..., frame])
-        final = reading.final(of_image)
-        write_image(final.values, final, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz")
+        target = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
+        if reading.turn == "none":
+            write_by_itk(image[..., frame], target)
+        else:
+            final = reading.final(of_image)
+            write_image(final.values, final, target)
         if label is not None:
             final = reading.final(as_label_map(of_sitk(label[..., frame]), patient.label), of_image)
             write_image(
@@ -147,7 +151,8 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     table = find_table(root, options.table)
     vendors = options.train_vendors, options.test_vendors
     patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
-    problems += label_gaps([patient.case("ED") for patient in patients])
+    cases = [patient.case("ED") for patient in patients]
+    problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")

@@ -20,7 +20,7 @@ from nnunet_shapekd.dataset_conversion.reading import reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
 from nnunet_shapekd.files.images import read_image
-from nnunet_shapekd.files.patients import patient_of
+from nnunet_shapekd.files.whose import find_patients as by_name
 
 SUBSET_OF = {"train": "Tr", "val": "Tr", "test": "Ts"}
 #: CT is in Hounsfield units: air lies at -1000, and no other image has values below this
@@ -120,7 +120,7 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
     found.problems += [f"--exclude {case}: no such case" for case in options.exclude if case not in cases]
     cases = {name: case for name, case in cases.items() if name not in options.exclude}
     table = _read_table(options, cases, found)
-    find_group = by_regex(options.group, "--group") if options.group else patient_of
+    find_group = by_regex(options.group, "--group") if options.group else by_name(cases).of.get
     whose: dict[str, list[Case]] = {}
     for name, case in cases.items():
         try:

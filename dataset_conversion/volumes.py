@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
-from nnunet_shapekd.dataset_conversion.anatomy import ring_problems
-from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
+from nnunet_shapekd.dataset_conversion.anatomy import Looking
+from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
 from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
@@ -167,7 +167,7 @@ def convert_volumes(
     problems = found.problems + problems + [text for patient in patients.values() for text in patient.problems]
     there = walk(found.root)
     problems = list(dict.fromkeys(there.problems + problems))
-    problems += label_gaps(cases)
+    problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         validate = found.validate if options.train is None else numbers.get("val", [])
@@ -183,10 +183,9 @@ def convert_volumes(
         advice += (
             f", or say what it becomes, as in --labels {label_maps.show_label_map(label_map)},VALUE:0 (0 drops it)"
         )
-    problems = problems + check_cases(cases, label_map, advice, target.processes, reading)
-    if not problems:
-        labels = [case.label for case in cases if case.label is not None]
-        problems = ring_problems(labels, label_map, description)
+    looking = Looking(label_map, description)
+    problems = problems + check_cases(cases, label_map, advice, target.processes, reading, looking)
+    problems = problems or looking.problems(found.root)
     if problems:
         raise ConversionError(problems)
 
@@ -204,6 +203,7 @@ def convert_volumes(
         found.remarks,
         whose if len(cases) > len(patients) else None,
         plan_arguments=plan_arguments,
+        lie=looking.lie,
     )
 
     def write(folder: Path) -> None:

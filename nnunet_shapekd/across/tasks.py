@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.across.datasets import RawDataset, check_references
+from nnunet_shapekd.across.checks import Subject, check_subjects
 from nnunet_shapekd.across.matching import Matching, folded, match_classes
-from nnunet_shapekd.across.model import Model, channel_names
+from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import CrossOptions
-from nnunet_shapekd.across.predict import find_images
-from nnunet_shapekd.evaluation.cases import labels_of_dataset, some
+from nnunet_shapekd.files.dataset_json import channel_names, labels_of_dataset
+from nnunet_shapekd.files.raw_dataset import RawDataset, find_images
+from nnunet_shapekd.files.whose import find_patients, some
 
 #: in OUT, beside a folder for each dataset
 PREDICTIONS, REFERENCES = "predictions", "references"
@@ -107,11 +108,11 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
     references = dataset.references(part)
     if not references:
         problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
-    images, folds = {}, {}
+    images, folds, patients = {}, {}, None
     try:
         images = find_images(dataset.images(part), dataset.file_ending)
         training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
-        cases, folds = cases_to_judge(models, within, part, list(references), training, remarks)
+        cases, folds = cases_to_judge(models, within, part, list(references), training, dataset.folder, remarks)
         problems += [
             f"{dataset.labels(part) / case}: no such validation case" for case in cases if case not in references
         ]
@@ -123,10 +124,13 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
                     f"{dataset.images(part)}, found {len(images.get(case, ()))}"
                 )
         images = {case: images[case] for case in cases if case in images}
+        patients = find_patients(cases, [dataset.folder], pattern=options.pattern)
+        remarks += filter(None, [patients.unused, patients.remark()])
     except (FileNotFoundError, ValueError) as error:
         problems.append(str(error))
-    if matching is not None and not problems:
-        problems += check_references([references[case] for case in images], matching, options.processes)
+    if matching is not None and patients is not None and not problems:
+        subjects = [Subject(case, tuple(files), references[case]) for case, files in images.items()]
+        problems += check_subjects(subjects, model, matching, patients, options.processes, options.ignore_origins)
     if problems or matching is None:
         raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
     return Task(dataset, part, within, matching, images, folds, remarks)
@@ -138,34 +142,65 @@ def cases_to_judge(
     part: str,
     references: list[str],
     training: list[str],
+    folder: Path,
     remarks: list[str],
 ) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """The cases to judge, and the folds that predict each: never one that trained them."""
+    """The cases to judge, and the folds that predict each: never one that trained them.
+
+    Args:
+        models: the last says which folds there are.
+        within: whether it is the dataset they were trained on.
+        part: "Tr" or "Ts".
+        references: the cases there are.
+        training: further cases that trained the models.
+        folder: of the dataset, in which patients.csv may lie.
+        remarks: gets what a reader must know.
+
+    Raises:
+        ValueError: if test cases, or other cases of their patients, trained the models; if the validation cases are not
+            known, or not the same for all models.
+    """
     recorded = {case for model in models for fold in model.folds for case in model.training_cases[fold] or ()}
-    seen = sorted({*recorded, *training} & set(references))
+    trained = recorded.union(training)
+    patients = find_patients(sorted(trained.union(references)), [folder])
+    seen = sorted(trained.intersection(references))
+    torn = patients.torn(set(references) - set(seen), trained)
+    model = models[-1]
     if not within:
         if seen:
             remarks.append(
-                f"{len(seen)} of {len(references)} cases are called like training cases of {models[-1].dataset} "
+                f"{len(seen)} of {len(references)} cases are called like training cases of {model.dataset} "
                 f"({some(seen)}): if they are the same, they have trained the models"
             )
-        return references, dict.fromkeys(references, models[-1].folds)
+        if torn:
+            remarks.append(
+                f"{len(torn)} patients have cases here and are called like patients among the training cases of "
+                f"{model.dataset} ({some(torn)}): if they are the same, they have trained the models"
+            )
+        return references, dict.fromkeys(references, model.folds)
     if part == "Ts":
-        if seen:
-            raise ValueError(f"labelsTs holds training cases of the models: {some(seen)}")
-        return references, dict.fromkeys(references, models[-1].folds)
+        if seen or torn:
+            what = f"training cases of the models: {some(seen)}" if seen else f"patients who trained them: {some(torn)}"
+            raise ValueError(f"labelsTs holds {what}")
+        return references, dict.fromkeys(references, model.folds)
     folds: dict[str, tuple[str, ...]] = {}
-    for fold in models[-1].folds:
-        known = [held_out(model, fold) for model in models]
-        for model, (cases, source) in zip(models, known, strict=True):
+    for fold in model.folds:
+        known = [held_out(one, fold) for one in models]
+        for one, (cases, source) in zip(models, known, strict=True):
             if cases != known[-1][0]:
                 raise ValueError(
-                    f"fold {fold} of {model.folder} has other validation cases ({len(cases)}, by {source}) than the "
+                    f"fold {fold} of {one.folder} has other validation cases ({len(cases)}, by {source}) than the "
                     f"model's ({len(known[-1][0])}, by {known[-1][1]}): trained on another split, it is no baseline"
                 )
         for case in known[-1][0]:
             folds.setdefault(case, (fold,))
         remarks.append(f"{len(known[-1][0])} validation cases of fold {fold}, by {known[-1][1]}")
+        of_fold = {case for one in models for case in one.training_cases[fold] or ()}
+        if torn := patients.torn(known[-1][0], of_fold):
+            remarks.append(
+                f"{len(torn)} patients of these have trained fold {fold} by other cases ({some(torn)}): what is "
+                "measured on them overestimates the models"
+            )
     return sorted(folds), folds
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_shapekd.evaluation.cases import some
 from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.names import check_names, default_names
@@ -35,6 +34,7 @@ from nnunet_shapekd.evaluation.statistics import (
 )
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
 from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.whose import some
 
 #: what :func:`compare_folders` writes its result into
 FILE = "comparison.json"

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,11 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"{folder}: is damaged ({error}); run `shapekd evaluate` again") from None
     try:
-        header = {one.name: summary[one.name] for one in fields(Evaluation) if one.name != "rows"}
+        header = {
+            one.name: summary[one.name]
+            for one in fields(Evaluation)
+            if one.name != "rows" and (one.name in summary or one.default is MISSING)
+        }
         header |= {key: Path(summary[key]) for key in ("reference", "prediction")}
         header["dataset_json"] = Path(summary["dataset_json"]) if summary["dataset_json"] else None
         header["classes"] = {name: tuple(values) for name, values in summary["classes"].items()}

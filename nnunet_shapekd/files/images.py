@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -56,6 +57,11 @@ class Image:
     def shape(self) -> tuple[int, ...]:
         """Voxels along each axis of space."""
         return self.values.shape[: len(self.spacing)]
+
+    @property
+    def space(self) -> Space:
+        """Where the voxels lie."""
+        return Space(self.shape, self.spacing, self.origin, self.direction, self.unit, self.channels)
 
     @property
     def is_picture(self) -> bool:
@@ -182,4 +188,17 @@ def write_image(values: np.ndarray, like: Image, path: Path, compress: bool = Tr
     image.SetSpacing(like.spacing[::-1])
     image.SetOrigin(like.origin)
     image.SetDirection(like.direction)
+    write_by_itk(image, path, compress)
+
+
+def write_by_itk(image: sitk.Image, path: Path, compress: bool = True) -> None:
+    """Write SimpleITK's image.
+
+    Raises:
+        OSError: naming the file, if it is not whole: ITK 5.4 does not notice that a disk is full.
+    """
     sitk.WriteImage(image, str(path), useCompression=compress)
+    try:
+        read_space(path)
+    except ValueError:
+        raise OSError(errno.EIO, "was not written whole, is the disk full?", str(path)) from None

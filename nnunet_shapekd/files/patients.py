@@ -8,16 +8,6 @@ from pathlib import Path
 
 from nnunet_shapekd.files.walking import file_trouble, walk
 
-#: case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED, MnM2_001_SA_ED, patient01_LGE
-CASE_PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|bSSFP|T2)"
-
-
-def patient_of(case: str) -> str:
-    """The patient that a case's name says, by :data:`CASE_PATTERN`; else the case is a patient of its own."""
-    match = re.fullmatch(CASE_PATTERN, case)
-    return match["patient"] if match else case
-
-
 #: ACDC's parts
 _SUBSETS = {"training": "Tr", "testing": "Ts"}
 _PATIENT = re.compile(r"patient(\d+)", re.IGNORECASE)

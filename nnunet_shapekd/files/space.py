@@ -55,10 +55,15 @@ def of_itk(
 ) -> Space:
     """A space from what SimpleITK says; a fourth axis is that of the channels, as for nnU-Net."""
     n = min(len(size), 3)
-    matrix = np.reshape(direction, (len(size), len(size)))[:n, :n]
+    matrix = np.reshape(direction, (len(size), len(size)))[:n, :n] + 0.0  # no -0
     channels = components * math.prod(size[3:])
     return Space(
-        tuple(size[:n][::-1]), tuple(spacing[:n][::-1]), tuple(origin[:n]), tuple(matrix.ravel()), "mm", channels
+        tuple(size[:n][::-1]),
+        tuple(spacing[:n][::-1]),
+        tuple(origin[:n]),
+        tuple(matrix.ravel().tolist()),
+        "mm",
+        channels,
     )
 
 
@@ -66,7 +71,9 @@ def without_a_space(shape: Sequence[int], spacing: Sequence[float] | None = None
     """Of a file that says no spacing, or one without a place: pixels are the unit, as for nnU-Net."""
     n = len(shape)
     given = (1.0,) * n if spacing is None else tuple(spacing)
-    return Space(tuple(shape), given, (0.0,) * n, tuple(np.eye(n).ravel()), "px" if spacing is None else "mm", channels)
+    return Space(
+        tuple(shape), given, (0.0,) * n, tuple(np.eye(n).ravel().tolist()), "px" if spacing is None else "mm", channels
+    )
 
 
 def spacing_file(path: Path) -> Path | None:

@@ -101,10 +101,12 @@ def test_validation_cases_are_predicted_by_the_fold_that_did_not_train_on_them(m
     weights = read_model(models[STUDENT]).weights_sha256
     made = {case: entry["weights_sha256"] for case, entry in record.items()}
     assert made == {"case_3": [weights["0"]], "case_2": [weights["1"]]}
-    assert result["datasets"][0]["remarks"] == [
+    *known, patients = result["datasets"][0]["remarks"]
+    assert known == [
         "1 validation cases of fold 0, by the checkpoint's record",
         "1 validation cases of fold 1, by the checkpoint's record",
     ]
+    assert patients.startswith("whose 2 of 2 cases are is not known")
     (evaluation,), comparison = read_folders([tmp_path / PLAIN.name])
     assert comparison is None
     assert {row["case"] for row in evaluation.rows} == {"case_2", "case_3"}
@@ -141,7 +143,7 @@ def test_a_copy_of_the_training_data_under_another_name_is_remarked(models, root
     for name in ("imagesTr", "labelsTr"):
         shutil.copytree(root / "raw" / PLAIN.name / name, folder / name)
     shutil.copy(root / "raw" / PLAIN.name / "dataset.json", folder)
-    (remark,) = judge(models[STUDENT], [folder], tmp_path / "out")["datasets"][0]["remarks"]
+    remark, _ = judge(models[STUDENT], [folder], tmp_path / "out")["datasets"][0]["remarks"]
     assert remark.startswith("2 of 3 cases are called like training cases of Dataset901_plain (case_1, case_2)")
 
 
@@ -178,7 +180,7 @@ def test_channel_names_can_be_ignored_but_not_their_number(models, elsewhere, tm
     labels = json.loads((folder / "dataset.json").read_text())["labels"]
     write_json(folder, {"0": "bright", "1": "T2"}, labels, ".nrrd")
     result = judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)
-    assert result["datasets"][0]["remarks"] == ["channels are bright, T2, the model's bright, dark"]
+    assert result["datasets"][0]["remarks"] == ["channels are bright, T2, the model's bright, dark"]  # ED says whose
     write_json(folder, {"0": "bright"}, labels, ".nrrd")
     with pytest.raises(ValueError, match=r"1 channels \(bright\)"):
         judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)

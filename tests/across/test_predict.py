@@ -17,7 +17,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_shapekd.across import predict
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.across.options import Predicting
-from nnunet_shapekd.across.predict import find_images, predict_cases
+from nnunet_shapekd.across.predict import predict_cases
+from nnunet_shapekd.files.raw_dataset import find_images
 
 root = pytest.fixture(scope="module")(folders)
 models = pytest.fixture(scope="module")(plain_models)

@@ -543,8 +543,56 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_cleans_up(pristine: Path, r
     assert leftover.name.startswith(".shapekd-partial-Dataset027_ACDC-")
     running = raw / f".shapekd-partial-Dataset027_ACDC-{platform.node()}-{os.getppid()}"
     running.mkdir()
+    with pytest.raises(ConversionError, match=f"{running.name}: another conversion writes"):
+        convert(pristine)
+    assert running.exists()  # another run still at work keeps its folder
+    running.rmdir()
     assert len(contents(convert(pristine))) == 59
-    assert not leftover.exists() and running.exists()  # another run still at work keeps its folder
+    assert not leftover.exists()
+
+
+def test_of_two_conversions_to_one_id_the_later_one_gives_way(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json = writing.write_json
+
+    def overtaken(path: Path, content: object) -> None:
+        if path.name == "splits_final.json":
+            monkeypatch.setattr(writing, "write_json", write_json)
+            shutil.copytree(pristine / "testing", raw / "Dataset027_Other")
+        write_json(path, content)
+
+    monkeypatch.setattr(writing, "write_json", overtaken)
+    with pytest.raises(ConversionError, match="Dataset027_Other exists already and is left as it is"):
+        convert(pristine)
+    assert [path.name for path in raw.iterdir()] == ["Dataset027_Other"]
+
+
+def test_only_one_of_two_conversions_to_one_id_gets_its_name_at_a_time(pristine: Path, raw: Path) -> None:
+    code = (
+        "import sys\nfrom nnunet_shapekd.dataset_conversion import acdc, volumes\n"
+        "acdc.convert_acdc(sys.argv[1], volumes.VolumeOptions(name=sys.argv[2], processes=1))"
+    )
+    commands = [[sys.executable, "-c", code, str(pristine), name] for name in ("A", "B", "C")]
+    started = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True, cwd=pristine) for one in commands]
+    errors = [process.communicate()[1] for process in started]
+    (written,) = raw.iterdir()
+    assert sorted(process.returncode for process in started) == [0, 1, 1]
+    assert len(contents(written)) == 59
+    assert sum("ConversionError: " in error and "choose another" in error for error in errors) == 2
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_raw_folder_that_takes_nothing_is_noticed_before_a_file_is_read(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    if full:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    else:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(images, "read_nifti", None)
+    (problem,) = problems_of(pristine, raw)
+    assert f"{raw}/Dataset027_ACDC cannot be made: " in problem and str(raw.parent) in problem
 
 
 # --- command line ------------------------------------------------------------------------------------------------

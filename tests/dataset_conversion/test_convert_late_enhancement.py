@@ -21,7 +21,7 @@ from conversions import (  # noqa: F401 (fixtures)
 from nnunet_shapekd.dataset_conversion.emidec import convert_emidec
 from nnunet_shapekd.dataset_conversion.myops import MyopsOptions, convert_myops
 from nnunet_shapekd.dataset_conversion.volumes import LabelOptions
-from nnunet_shapekd.evaluation.cases import labels_of_dataset
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
 
 
 def make_emidec(root: Path) -> Path:

@@ -202,8 +202,10 @@ def test_where_no_corrected_p_could_be_small_the_notes_say_so():
     assert not any("no corrected p" in note for note in compare_evaluations(better())["notes"])
 
 
-def test_cases_that_are_patients_of_their_own_are_pointed_out():
-    assert any("--patients or --pattern" in note for note in compare_evaluations(better())["notes"])
+def test_cases_of_which_nothing_says_whose_they_are_are_pointed_out():
+    unknown = [replace(one, unknown_patients=10) for one in better()]
+    assert any("--patients or --pattern" in note for note in compare_evaluations(unknown)["notes"])
+    assert not any("--patients" in note for note in compare_evaluations(better())["notes"])  # a table said so
     a, b = one_class("A", [0.5] * 4, 2), one_class("B", [0.5] * 4, 2)
     assert not any("--patients" in note for note in compare_evaluations([a, b])["notes"])
 

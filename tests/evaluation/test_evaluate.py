@@ -10,16 +10,17 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, labels_to_list_of_regions
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_shapekd.commands.cli import main
-from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import columns
 from nnunet_shapekd.evaluation.results import mean_over_classes, read_evaluation, summarise, write_evaluation
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
 
 ACDC = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 SPACING = (10.0, 1.5, 1.5)  # z, y, x
@@ -440,7 +441,7 @@ def test_colour_masks_and_truncated_png_files_are_errors(tmp_path):
     [
         ({"tolerance": -1.0}, "--tolerance: .* got -1.0"),
         ({"tolerance": math.nan}, "--tolerance"),
-        ({"processes": 0}, "--processes: .* got 0"),
+        ({"processes": 0}, "-np: .* got 0"),
         ({"labels": [0, 1]}, "-l: .* 1 to 65535, got 0 1"),
         ({"labels": [1], "dataset_json": "dataset.json"}, "-l and -djfile"),
         ({"ignore_label": 2}, "-il .* -l"),
@@ -485,9 +486,21 @@ def test_masks_of_one_bit_are_read_as_nnunet_reads_them(tmp_path):
     assert evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions").rows[0]["dice"] == 1
 
 
-def test_a_volume_without_a_spacing_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="case.tif: .* spacing"):
-        pair(tmp_path, heart(0), heart(1), ending=".tif")
+def test_volumes_in_tiff_are_measured_in_the_spacing_beside_them_or_in_voxels(tmp_path):
+    write_tiff = {"reference": heart(0), "prediction": heart(1)}
+    for folder, values in zip(("labelsTr", "predictions"), write_tiff.values(), strict=True):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "case.tif", values, compression="zlib")
+        (tmp_path / folder / "case.json").write_text(json.dumps({"spacing": SPACING}))
+    dataset_json(tmp_path, file_ending=".tif")
+    folders = tmp_path / "labelsTr", tmp_path / "predictions"
+    found = evaluate_folders(*folders)
+    assert repr(found.rows) == repr(pair(tmp_path / "nifti", heart(0), heart(1)).rows)
+    for folder in folders:
+        (folder / "case.json").unlink()
+    found = evaluate_folders(*folders)
+    assert (found.distance_unit, found.size_unit) == ("px", "px")
+    assert of(found, "RV")["reference_size"] == np.count_nonzero(heart(0) == 1)
 
 
 def test_output_to_a_narrow_encoding_is_no_error(folders, tmp_path):

@@ -1,11 +1,13 @@
 """One way to read an image, whatever its kind."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image as Picture
 
-from nnunet_shapekd.files.images import read_image, write_image
+from nnunet_shapekd.files.images import Image, read_image, write_image
 
 
 def volume(kind: type = np.int16) -> np.ndarray:
@@ -86,3 +88,17 @@ def test_a_file_cut_short_is_no_image(tmp_path, ending):
     path.write_bytes(path.read_bytes()[:-30])  # which ITK fills up without a word
     with pytest.raises(ValueError, match=f"a{ending}: cannot be read"):
         read_image(path)
+
+
+def test_a_file_that_is_not_written_whole_is_an_error_that_names_it(tmp_path, monkeypatch):
+    like = Image(np.zeros((3, 4, 5), np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()), "mm")
+    write = sitk.WriteImage
+
+    def cut(image, path, **options):
+        write(image, path, **options)
+        Path(path).write_bytes(Path(path).read_bytes()[:-20])  # as ITK leaves it where the disk is full
+
+    monkeypatch.setattr(sitk, "WriteImage", cut)
+    for name in ("a.nii", "a.nii.gz"):
+        with pytest.raises(OSError, match=f"was not written whole, is the disk full.*{name}"):
+            write_image(like.values + 1, like, tmp_path / name)

@@ -367,9 +367,8 @@ def test_the_command_reads_what_evaluate_and_compare_write(evaluations, tmp_path
 
 
 def a_case(reference: np.ndarray, model: np.ndarray, spacing=(8.0, 1.0, 1.0), image: np.ndarray | None = None):
-    masks = [np.stack([labels == 1, labels == 2]) for labels in (reference, model)]
     counts = np.ones(reference.shape, bool)
-    return overlays.Case(["one", "two"], image, masks[0], {"A": masks[1]}, counts, spacing)
+    return overlays.Case({"one": (1,), "two": (2,)}, image, reference, {"A": model}, counts, spacing)
 
 
 def test_the_slices_are_the_largest_reference_and_the_most_wrong():
@@ -499,7 +498,7 @@ def test_predictions_are_not_drawn_where_the_reference_says_to_ignore(evaluation
         write(array, tmp_path / folder / "case.nii.gz")
     only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A", ignore_label=3)
     case, _ = overlays.read_case("case", [only], None)
-    assert case.models["A"][0, 2].any() and not case.models["A"][..., 16:].any()
+    assert case.models["A"][2].any() and not case.models["A"][..., 16:].any()
 
 
 def test_the_page_says_that_files_are_read_as_they_are_now(report):

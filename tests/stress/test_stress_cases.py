@@ -10,6 +10,7 @@ from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, plain_ra
 pytest.importorskip("torchio")
 
 from nnunet_shapekd.across.model import read_model
+from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.stress.cases import drawn, find_subjects
 from nnunet_shapekd.stress.options import StressOptions
 
@@ -85,7 +86,8 @@ def test_patients_are_drawn_whole_and_by_the_seed(models, tmp_path):
     subjects, *_ = find_subjects(images, labels, [model], all_cases=False)
     assert len(subjects) == 12
     seeds = (0, 0, 1, 2, 3)
-    chosen = [[one.case for one in drawn(subjects, labels, StressOptions(cases=3, seed=seed))] for seed in seeds]
+    patients = find_patients([one.case for one in subjects])
+    chosen = [[one.case for one in drawn(subjects, patients, StressOptions(cases=3, seed=seed))] for seed in seeds]
     assert all(len(cases) == 4 and len({case[:2] for case in cases}) == 2 for cases in chosen)
     assert chosen[0] == chosen[1] and len(set(map(tuple, chosen))) > 1
-    assert drawn(subjects, labels, StressOptions()) == subjects
+    assert drawn(subjects, patients, StressOptions()) == subjects

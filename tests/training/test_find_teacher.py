@@ -9,6 +9,7 @@ import torch
 from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, batch_of, edit, make, own
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.training.find_teacher import fingerprint, leaked_cases, read_teacher_checkpoint
 
 
@@ -164,8 +165,17 @@ def test_fold_all_leaks_nothing_into_a_validation_on_the_training_cases(nnunet_e
     split = student.do_split()
     assert sorted(split[0]) == sorted(split[1]) and len(split[0]) == 10
     checkpoint = {"shapekd": {"training_cases": sorted(split[0])}}
-    assert leaked_cases(checkpoint, *split) == []
-    assert leaked_cases(checkpoint, split[0][1:], split[0][:1]) == split[0][:1]
+    patients = find_patients(split[0])
+    assert leaked_cases(checkpoint, *split, patients) == []
+    assert leaked_cases(checkpoint, split[0][1:], split[0][:1], patients) == split[0][:1]
+
+
+def test_a_teacher_that_was_trained_on_another_case_of_a_patient_leaks():
+    checkpoint = {"shapekd": {"training_cases": ["A1_ED", "B2_ED"]}}
+    patients = find_patients(["A1_ED", "A1_ES", "B2_ED", "B2_ES", "C3_ES"])
+    assert leaked_cases(checkpoint, ["B2_ED"], ["A1_ES", "C3_ES"], patients) == ["A1_ES"]
+    # a patient whom the student itself was trained on says nothing about the teacher
+    assert leaked_cases(checkpoint, ["B2_ED"], ["B2_ES"], patients) == []
 
 
 def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path, monkeypatch):
