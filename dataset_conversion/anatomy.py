@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -12,93 +12,99 @@ import numpy as np
 from nnunet_shapekd.dataset_conversion.label_maps import show_label_map
 from nnunet_shapekd.evaluation.cases import cardiac_roles
 from nnunet_shapekd.evaluation.plausibility import open_rings, slice_axis
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
 from nnunet_shapekd.files.label_maps import LabelMap, read_label_map, values_in
-from nnunet_shapekd.files.orientation import lie_of
+from nnunet_shapekd.files.orientation import Lie, lie_of, together
 
-#: label maps that are looked at, evenly over a set
+#: label maps that are read again, evenly over a set
 _SEEN = 60
 #: the classes are called wrongly if so few of their rings are closed, and so many of those of two others
 _FEW_CLOSED, _MANY_CLOSED = 0.5, 0.8
+#: short-axis stacks, in whose slices the myocardium is a ring: slices are so much thicker than pixels are wide
+_THICK = 2.0
 
 
-def sample(paths: Sequence[Path], n: int = _SEEN) -> list[Path]:
-    """At most n of the paths, evenly over all of them."""
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(n, len(paths))).astype(int)] if paths else []
-
-
-def lie_remark(labels: Sequence[Path], description: Mapping[str, Any]) -> list[str]:
-    """How a set lies, in a line; none where it has one class or no label maps.
+class Looking:
+    """Looks at every training label map of a set while it is checked.
 
     Args:
-        labels: files of the new dataset.
-        description: its dataset.json.
-    """
-    classes = annotated(description)
-    if len(classes) < 2 or not labels:
-        return []
-    lie = lie_of(map(read_label_map, sample(labels)), classes)
-    return [f"How it lies in the grid: {lie}."] if lie else []
-
-
-def annotated(description: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Class or region of a dataset.json -> its values, but those that are not annotated."""
-    out = {"ignore", *description.get("not_annotated", ())}
-    values = {
-        name: tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        for name, value in description["labels"].items()
-        if name not in out
-    }
-    return {name: value for name, value in values.items() if set(value) != {0}}
-
-
-def ring_problems(labels: Sequence[Path], label_map: Mapping[int, int], description: Mapping[str, Any]) -> list[str]:
-    """Whether the left ventricle's cavity lies inside its myocardium, as the classes are called.
-
-    Args:
-        labels: files of the download, readable.
         label_map: source value -> target value.
-        description: dataset.json; sets without these two classes have no problem.
-
-    Returns:
-        One problem, with the map that would put it right, if most rings are open and those of two other values closed.
+        description: dataset.json; sets without a left ventricle and its myocardium have no rings.
     """
-    classes = annotated(description)
-    roles = cardiac_roles(classes)
-    if not {"lv", "myo"} <= roles.keys():
-        return []
-    targets = {role: set(classes[name]) for role, name in roles.items()}
-    sources = {role: {s for s, target in label_map.items() if target in targets[role]} for role in targets}
-    maps = [read_label_map(path) for path in sample(labels)]
-    n, closed = _closed(maps, sources["lv"], sources["myo"])
-    if n == 0 or closed > _FEW_CLOSED * n:
-        return []
-    found = {value for one in maps for value in values_in(one.values)} & {
-        s for s, target in label_map.items() if target
-    }
-    shares = {}
-    for cavity, myocardium in permutations(sorted(found), 2):
-        n_other, closed_other = _closed(maps, {cavity}, {myocardium})
-        if n_other >= n / 2 and closed_other >= _MANY_CLOSED * n_other:
-            shares[cavity, myocardium] = closed_other / n_other
-    if not shares:
-        return []
-    cavity, myocardium = max(shares, key=shares.get)
-    order = dict.fromkeys(found, min(targets.get("rv", {0})))
-    order |= {cavity: min(targets["lv"]), myocardium: min(targets["myo"])}
-    share = f"{100 * shares[cavity, myocardium]:.0f} %"
-    return [
-        f"{labels[0].parent}: the classes are not what they are called: {roles['myo']} encloses {roles['lv']} in {closed} "
-        f"of {n} slices, while the value {myocardium} encloses the value {cavity} in {share}; say what they are, as in "
-        f"--labels {show_label_map(dict(sorted(order.items())))}"
-    ]
+
+    def __init__(self, label_map: Mapping[int, int], description: Mapping[str, Any]) -> None:
+        self.label_map, self.classes = label_map, labels_of_dataset(description).classes
+        self.sources = {
+            name: tuple(source for source, target in label_map.items() if target in targets)
+            for name, targets in self.classes.items()
+        }
+        roles = cardiac_roles(self.classes)
+        self.roles = roles if {"lv", "myo"} <= roles.keys() else {}
+        self.lies: dict[str, Lie] = {}
+        self.rings: dict[str, tuple[int, int]] = {}
+        #: of cases whose own rings are mostly open: (cavity, myocardium), two values -> rings
+        self.others: dict[str, dict[tuple[int, int], tuple[int, int]]] = {}
+
+    def __call__(self, case: str, label: LabelMap) -> None:
+        """Takes what a case's label map says, which has the download's values and lies as it will."""
+        if lie := lie_of([label], self.sources):
+            self.lies[case] = lie
+        if not self.roles or max(label.spacing) < _THICK * min(label.spacing):
+            return
+        n, closed = self.rings[case] = _rings(label, *(self.sources[self.roles[role]] for role in ("lv", "myo")))
+        if closed <= _FEW_CLOSED * n:
+            found = [value for value in values_in(label.values) if self.label_map.get(value)]
+            self.others[case] = {pair: _rings(label, pair[:1], pair[1:]) for pair in permutations(found, 2)}
+
+    @property
+    def lie(self) -> Lie | None:
+        """How the set lies, None where it has one class or no label maps."""
+        lies = [lie for _, lie in sorted(self.lies.items())]
+        return together(lies) if lies and len(self.classes) > 1 else None
+
+    def problems(self, where: Path) -> list[str]:
+        """One problem, with the map that would put it right, if most rings are open and those of two others are not.
+
+        Args:
+            where: the labels are.
+        """
+        n, closed = _sum(self.rings.values())
+        if n == 0 or closed > _FEW_CLOSED * n:
+            return []
+        pairs = {pair for of_case in self.others.values() for pair in of_case}
+        sums = {pair: _sum(of_case.get(pair, (0, 0)) for of_case in self.others.values()) for pair in pairs}
+        good = {pair: found for pair, (n_pair, found) in sums.items() if n_pair and found >= _MANY_CLOSED * n_pair}
+        if not good:
+            return []
+        cavity, myocardium = max(sorted(good), key=good.get)
+        targets = {role: min(self.classes[name]) for role, name in self.roles.items()}
+        order = {value: targets.get("rv", 0) for pair in sorted(pairs) for value in pair}
+        order |= {cavity: targets["lv"], myocardium: targets["myo"]}
+        return [
+            f"{where}: the classes are not what they are called: {self.roles['myo']} encloses {self.roles['lv']} in "
+            f"{closed} of {n} slices, while the value {myocardium} nearly always encloses the value {cavity}; say what "
+            f"they are, as in --labels {show_label_map(dict(sorted(order.items())))}"
+        ]
 
 
-def _closed(maps: Sequence[LabelMap], cavity: set[int], myocardium: set[int]) -> tuple[int, int]:
+def sample(paths: Sequence[Path]) -> list[Path]:
+    """Some of the paths, evenly over all of them."""
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(_SEEN, len(paths))).astype(int)] if paths else []
+
+
+def lie_of_files(labels: Sequence[Path], description: Mapping[str, Any]) -> Lie | None:
+    """How a written set lies, by some of its label maps; None where it has one class or no label maps."""
+    classes = labels_of_dataset(description).classes
+    return lie_of(map(read_label_map, sample(labels)), classes) if len(classes) > 1 else None
+
+
+def _rings(label: LabelMap, cavity: Sequence[int], myocardium: Sequence[int]) -> tuple[int, int]:
     """In how many slices both lie, and in how many of them the ring is closed."""
-    counts = [
-        open_rings(
-            np.isin(one.values, list(cavity)), np.isin(one.values, list(myocardium)), slice_axis(one.shape, one.spacing)
-        )
-        for one in maps
-    ]
-    return sum(n for n, _ in counts), sum(n - n_open for n, n_open in counts)
+    axis = slice_axis(label.shape, label.spacing)
+    n, n_open = open_rings(np.isin(label.values, cavity), np.isin(label.values, myocardium), axis)
+    return n, n - n_open
+
+
+def _sum(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    listed = list(pairs)
+    return sum(n for n, _ in listed), sum(closed for _, closed in listed)

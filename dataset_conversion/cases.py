@@ -13,7 +13,7 @@ from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.twins import digest
 from nnunet_shapekd.files.images import Image, read_image
-from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.names import name_problem
 from nnunet_shapekd.files.parallel import collect
 
@@ -58,10 +58,15 @@ def label_gaps(cases: Sequence[Case]) -> list[str]:
 
 
 def check_cases(
-    cases: Sequence[Case], label_map: Mapping[int, int], advice: str, processes: int, reading: Reading = AS_THEY_ARE
+    cases: Sequence[Case],
+    label_map: Mapping[int, int],
+    advice: str,
+    processes: int,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """All problems of all cases, in their order, and the digests of the images by case; see :func:`check_case`."""
-    check = partial(check_case, label_map=label_map, advice=advice, reading=reading)
+    check = partial(check_case, label_map=label_map, advice=advice, reading=reading, look=look)
     # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
     found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
     digests = {case.name: pixels for case, (_, pixels) in zip(cases, found, strict=True) if pixels}
@@ -69,7 +74,11 @@ def check_cases(
 
 
 def check_case(
-    case: Case, label_map: Mapping[int, int], advice: str, reading: Reading = AS_THEY_ARE
+    case: Case,
+    label_map: Mapping[int, int],
+    advice: str,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
 ) -> tuple[list[str], str]:
     """Reads image and label of a case once: what is wrong with them, and the digest of the image's voxels.
 
@@ -78,6 +87,7 @@ def check_case(
         label_map: value in the download -> in the dataset; others are refused, with the advice.
         advice: as of :func:`~nnunet_shapekd.files.label_maps.unknown_labels`.
         reading: how the files are read.
+        look: called with the name and the label map, as it will lie, of each good training case.
     """
     problems: list[str] = []
     images, pixels = [], ""
@@ -94,6 +104,8 @@ def check_case(
                 problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
     if len(images) == 2:
         problems += space_problems(case.label, *images, only_shape=placed)
+        if look and not problems and case.subset == "Tr":
+            look(case.name, reading.final(images[1]))
     return problems, pixels
 
 

@@ -64,7 +64,8 @@ def convert_mmwhs(root: str | Path, options: MmwhsOptions) -> Path:
     channel, dataset_id = MODALITIES[options.modality]
     label_map = dict(options.label_map(LABEL_MAP))
     names = {**NAMES, **{slip: NAMES[value] for slip, value in SLIPS.items()}}
-    label_map |= {s: label_map[v] for s, v in SLIPS.items() if v in label_map and s not in label_map}
+    if options.modality == "mr":
+        label_map |= {s: label_map[v] for s, v in SLIPS.items() if v in label_map and s not in label_map}
     target = check_target(options, f"MMWHS{options.modality}", dataset_id)
     description = {
         "channel_names": {"0": channel},

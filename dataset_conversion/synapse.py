@@ -2,7 +2,8 @@
 
 Layout: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`, 0001 to 0010 and 0021 to
 0040; ROOT is the folder that holds RawData, or Training, or img and label. `RawData/Testing` has no labels and is left
-out. Also `imagesTr/img0001.nii.gz` and `labelsTr/label0001.nii.gz`, as many copies have it, with `imagesTs`. The layout is the one that public code reads; the download itself was not at hand.
+out. Many copies have `imagesTr/img0001.nii.gz` and `labelsTr/label0001.nii.gz`, with `imagesTs`. The layouts are those
+that public code reads; the download itself was not at hand.
 
 TransUNet (Chen et al., arXiv:2102.04306) has eight of the organs, in an order of its own, and reports on twelve of the
 cases (its repository's lists/lists_Synapse): here they become the test set, so that numbers can be compared and nothing
@@ -58,7 +59,7 @@ def find_cases(root: Path, split: str | None) -> Found:
         raise ConversionError(f"--split: expected {' or '.join(SPLITS)}, got {split}")
     found = Found(root)
     bases = (root / "RawData/Training", root / "Training", root)
-    places = [(base, *names) for base in bases for names in _FOLDERS if (base / names[0]).is_dir()]
+    places = [(base, *names) for base in bases for names in _FOLDERS if nifti_below(base / names[0])]
     if not places:
         raise ConversionError(
             f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT, or imagesTr and labelsTr; found: "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
-from nnunet_shapekd.dataset_conversion.anatomy import ring_problems
+from nnunet_shapekd.dataset_conversion.anatomy import Looking
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
 from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
@@ -187,11 +187,11 @@ def convert_volumes(
     files = [file for patient in patients.values() for file in patient.files]
     if not problems and (full := room_problems(target.folder, files)):
         raise ConversionError(full)
-    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading)
+    looking = Looking(label_map, description)
+    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
     problems += wrong
+    problems = problems or looking.problems(found.root)
     if not problems:
-        labels = [case.label for case in cases if case.label is not None]
-        problems = ring_problems(labels, label_map, description)
         whole = {patient.name: [pixels[case.name] for case in patient.cases] for patient in patients.values()}
         with listed(problems):
             splits, remarks = keep_together(patients.values(), whole, splits, val is None)
@@ -214,6 +214,7 @@ def convert_volumes(
         found.remarks,
         whose if len(cases) > len(patients) else None,
         plan_arguments=plan_arguments,
+        lie=looking.lie,
     )
 
     def write(folder: Path) -> None:

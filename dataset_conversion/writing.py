@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.dataset_conversion.anatomy import lie_remark
+from nnunet_shapekd.dataset_conversion.anatomy import lie_of_files
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
@@ -24,6 +24,7 @@ from nnunet_shapekd.files.images import read_image, write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
 from nnunet_shapekd.files.lock import alone_in
 from nnunet_shapekd.files.names import cell
+from nnunet_shapekd.files.orientation import Lie
 from nnunet_shapekd.files.output import new_folder
 from nnunet_shapekd.files.parallel import collect, map_in_processes
 
@@ -48,6 +49,7 @@ class Dataset:
         unit: what groups are.
         plan_arguments: of the command to type next.
         lists: names of more files -> their JSON.
+        lie: how it lies in the grid, where that is known already.
     """
 
     target: Target
@@ -60,6 +62,7 @@ class Dataset:
     unit: str = "patients"
     plan_arguments: str = " -c 2d"
     lists: Mapping[str, Any] = field(default_factory=dict)
+    lie: Lie | None = None
 
     def write(self, write_files: Callable[[Path], None]) -> Path:
         """Writes the whole dataset or nothing, says what to type next, and returns the folder.
@@ -82,14 +85,13 @@ class Dataset:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({column: cell(value) for column, value in row.items()} for row in self.rows)
-            labels = sorted((folder / "labelsTr").iterdir()) if (folder / "labelsTr").is_dir() else []
-            lie = lie_remark(labels, self.description)
+            lie = self.lie or lie_of_files(sorted(folder.glob("labelsTr/*")), self.description)
             held.enter_context(alone_in(raw))  # until the folder has its name
             check_id(raw, self.target.dataset_id)
         self._print_summary(lie)
         return self.target.folder
 
-    def _print_summary(self, lie: Sequence[str]) -> None:
+    def _print_summary(self, lie: Lie | None) -> None:
         parts, n_folds = [], len(self.splits)
         for subset, what in (("Tr", "training"), ("Ts", "test")):
             own = [i for i, case in enumerate(self.cases) if case.subset == subset]
@@ -99,7 +101,7 @@ class Dataset:
         folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
         print(
             *self.remarks,
-            *lie,
+            *([f"How it lies in the grid: {lie}."] if lie else []),
             f"Wrote {self.target.folder}: {', '.join(parts)}, {n_folds} fold{'s' * (n_folds != 1)}.",
             f"Next: nnUNetv2_plan_and_preprocess -d {self.target.dataset_id}{self.plan_arguments}",
             f"Train {folds} only: for any other number nnU-Net splits at random by case, not by patient.",

@@ -32,6 +32,8 @@ _CELLS, _REACH = 24, 2.5
 _ERRORS, _MOST, _OWN_ERRORS = 3.0, 0.7, 2.5
 #: fewer cases say nothing
 FEWEST = 5
+#: slices of a volume that are looked at, evenly
+_SLICES = 32
 #: directions from one class's centre to another's count as constant from this length of their mean on
 _CONSTANT = 0.8
 _WORDS = ("to the right of", "to the lower right of", "below", "to the lower left of",
@@ -124,7 +126,10 @@ def lie_of(label_maps: Iterable[LabelMap], classes: Mapping[str, Sequence[int]])
     """
     shares, directions = [], []
     for label_map in label_maps:
-        counts = np.stack([_seen_along_first(np.isin(label_map.values, values)) for values in classes.values()])
+        seen = label_map.values
+        seen = seen[:: max(1, len(seen) // _SLICES)] if seen.ndim == 3 else seen
+        of_value = {value: _seen_along_first(seen == value) for value in {v for of in classes.values() for v in of}}
+        counts = np.stack([sum(of_value[value] for value in values) for values in classes.values()])
         total = counts.sum(0)
         if not total.any():
             continue
@@ -142,6 +147,12 @@ def lie_of(label_maps: Iterable[LabelMap], classes: Mapping[str, Sequence[int]])
         with np.errstate(invalid="ignore", divide="ignore"):
             directions.append(between / np.linalg.norm(between, axis=-1, keepdims=True))
     return Lie(tuple(classes), np.stack(shares), np.stack(directions)) if shares else None
+
+
+def together(lies: Sequence[Lie]) -> Lie:
+    """How a set of several parts lies, each part of the same classes."""
+    parts = {name: np.concatenate([getattr(lie, name) for lie in lies]) for name in ("shares", "directions")}
+    return Lie(lies[0].classes, **parts)
 
 
 def _seen_along_first(mask: np.ndarray) -> np.ndarray:
