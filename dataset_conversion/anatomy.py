@@ -62,11 +62,12 @@ class Looking:
         lies = [lie for _, lie in sorted(self.lies.items())]
         return together(lies) if lies and len(self.classes) > 1 else None
 
-    def problems(self, where: Path) -> list[str]:
+    def problems(self, where: Path, may_map: bool) -> list[str]:
         """One problem, with the map that would put it right, if most rings are open and those of two others are not.
 
         Args:
             where: the labels are.
+            may_map: whether the user may say what the values are.
         """
         n, closed = _sum(self.rings.values())
         if n == 0 or closed > _FEW_CLOSED * n:
@@ -80,10 +81,12 @@ class Looking:
         targets = {role: min(self.classes[name]) for role, name in self.roles.items()}
         order = {value: targets.get("rv", 0) for pair in sorted(pairs) for value in pair}
         order |= {cavity: targets["lv"], myocardium: targets["myo"]}
+        label_map, names = show_label_map(dict(sorted(order.items()))), sorted(self.classes, key=self.classes.get)
+        said = f"say what they are, as in --labels {label_map} --names {','.join(names)}"
         return [
             f"{where}: the classes are not what they are called: {self.roles['myo']} encloses {self.roles['lv']} in "
-            f"{closed} of {n} slices, while the value {myocardium} nearly always encloses the value {cavity}; say what "
-            f"they are, as in --labels {show_label_map(dict(sorted(order.items())))}"
+            f"{closed} of {n} slices, while the value {myocardium} nearly always encloses the value {cavity}; "
+            + (said if may_map else "restore the labels from the download, or use shapekd convert volumes")
         ]
 
 

@@ -13,7 +13,7 @@ from nnunet_shapekd.dataset_conversion import pictures
 from nnunet_shapekd.dataset_conversion.downloads import names_in
 from nnunet_shapekd.dataset_conversion.presets import Layout, Preset
 from nnunet_shapekd.dataset_conversion.target import ConversionError
-from nnunet_shapekd.files.names import composed
+from nnunet_shapekd.files.names import same_letters
 from nnunet_shapekd.files.walking import Walk, unused, walk
 
 #: Any file, by its path below the folder without the ending.
@@ -61,7 +61,7 @@ def image_files(found: Walk) -> dict[str, list[Path]]:
     for path in found.files:
         if path.suffix.lower() in pictures.ENDINGS:
             below = path.relative_to(found.root).with_suffix("").as_posix()
-            files.setdefault(composed(below), []).append(path)
+            files.setdefault(same_letters(below), []).append(path)
     return files
 
 

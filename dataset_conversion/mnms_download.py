@@ -12,7 +12,7 @@ from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, ending_problems, names_in, nifti_below
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.dataset_conversion.vendors import subset_by_vendor, vendor_problems
-from nnunet_shapekd.files.walking import unused, walk
+from nnunet_shapekd.files.walking import file_trouble, unused, walk
 
 LAYOUT = "ROOT/Training/Labeled/CODE/CODE_sa.nii.gz and CODE_sa_gt.nii.gz, Validation, Testing and a CSV"
 REQUIRED = ("External code", "Vendor", "Centre", "ED", "ES")
@@ -58,6 +58,8 @@ def find_table(root: Path, given: str | Path | None) -> Path:
         found = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
         if len(found) > 1:
             raise ConversionError(f"{folder}: has several CSV files; name M&Ms' table with --csv")
+        if found and (trouble := file_trouble(found[0])):
+            raise ConversionError(trouble)
         if found:
             return found[0]
     raise ConversionError(f"{root}: expected M&Ms' table (CSV) there or above; name it with --csv")

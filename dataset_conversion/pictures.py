@@ -55,7 +55,11 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
     except Exception as error:  # Pillow's plugins have an exception each for a broken file
         raise ValueError(f"{path}: cannot be read ({error}); restore or remove it") from None
     if n_frames > 1:
-        raise ValueError(f"{path}: holds {n_frames} pictures, expected one; save them as files of their own")
+        raise ValueError(
+            f"{path}: holds {n_frames} pictures, expected one; save them as files of their own. If it is a volume, it "
+            'needs no conversion: nnU-Net reads TIFF, with the voxel size in mm in a file {"spacing": [Z, Y, X]} named '
+            "as the case is, with the ending .json"
+        )
     if orientation in _BACK:
         uncompressed = picture.format == "TIFF" and picture.tag_v2.get(_TIFF_COMPRESSION, 1) == 1
         if orientation >= 5 and uncompressed and picture.mode in _MAPPED_MODES:

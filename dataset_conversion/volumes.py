@@ -185,7 +185,7 @@ def convert_volumes(
         )
     looking = Looking(label_map, description)
     problems = problems + check_cases(cases, label_map, advice, target.processes, reading, looking)
-    problems = problems or looking.problems(found.root)
+    problems = problems or looking.problems(found.root, isinstance(options, LabelOptions))
     if problems:
         raise ConversionError(problems)
 

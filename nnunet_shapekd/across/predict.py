@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import Predicting
 from nnunet_shapekd.files.images import TIFF_VOLUMES
+from nnunet_shapekd.files.names import case_name
 from nnunet_shapekd.files.output import new_file, scratch_folder
 from nnunet_shapekd.files.whose import some
 from nnunet_shapekd.training.devices import find_device
@@ -59,7 +60,8 @@ def predict_cases(
         folds: case -> the folds that predict it; by default all of the model's.
 
     Raises:
-        ValueError: if ``out`` holds something else, the device is not there, or nnU-Net fails.
+        ValueError: if ``out`` holds something else, or its record what is no case's name; if the device is not there,
+            or nnU-Net fails.
     """
     check_own(out, RECORD)
     device, processes = find_device(options.device, "predict"), options.prediction_processes
@@ -126,12 +128,15 @@ def _move(model: Model, case: str, source: Path, target: Path) -> None:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Case -> what made its prediction; empty if there is no record that can be read."""
+    """Case -> what made its prediction; empty if there is no record that can be read.
+
+    Raises:
+        ValueError: for what is no case's name: predictions are moved by it.
+    """
+    content = None
     with contextlib.suppress(FileNotFoundError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+    return {case_name(case, path): made for case, made in content.items()} if isinstance(content, dict) else {}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nnunet_shapekd.files.names import name_problem, shown
 from nnunet_shapekd.files.whose import Patients, find_patients, same_letters
 
 #: Names of cardiac structures in lower case: ACDC in nnU-Net's conversion, M&Ms, MSCMRseg and what people write.
@@ -69,6 +70,8 @@ def find_cases(reference: Path, prediction: Path, file_ending: str, chill: bool)
             raise FileNotFoundError(f"{folder}: no files ending in {file_ending}; found there: {present}")
         names.append({})
         for name in found:
+            if why := name_problem(name.removesuffix(file_ending)):
+                problems.append(f"{shown(folder / name)}: its case's name {why}; rename it")
             if names[-1].setdefault(same_letters(name), name) != name:
                 problems.append(f"{folder / name}: there is another file of this name, composed of other characters")
     references, predictions = names

@@ -18,6 +18,7 @@ from nnunet_shapekd.evaluation.cardiac import agreement, indices
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import MEAN, RINGS, TEXTS, Evaluation, columns, counts
 from nnunet_shapekd.evaluation.statistics import patient_means
+from nnunet_shapekd.files.names import cell, of_cell
 from nnunet_shapekd.files.output import new_folder
 
 
@@ -136,14 +137,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]])
     """Rows of text and numbers: six significant digits, an empty cell for what is undefined."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(cell, columns))
         writer.writerows([_cell(value) for value in row] for row in rows)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else str(value)
+    return cell(value)
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -174,7 +175,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         evaluation = Evaluation(**header | {"left_out": tuple(summary["left_out"])}, rows=[])
         for row in rows:
             cells = {key: row[evaluation.header(key)] for key in columns()}
-            evaluation.rows.append({key: cell if key in TEXTS else float(cell or "nan") for key, cell in cells.items()})
+            evaluation.rows.append(
+                {key: of_cell(text) if key in TEXTS else float(text or "nan") for key, text in cells.items()}
+            )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder}: is no result of this version's `shapekd evaluate` ({error}); run it again. "

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 _LONGEST = 200  # bytes: file systems take 255, and nnU-Net adds _0000.nii.gz, this package a process's number
 # What a spreadsheet takes for a formula (OWASP, CSV injection), after blanks and in the wide forms, too.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|-?inf|nan")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as it can be printed and written anywhere: bytes that are not UTF-8 as ``\\xe9``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as it can be printed anywhere: bytes that are not UTF-8, and what controls a terminal, as ``\\xe9``."""
+    try:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, as JSON may hold
+        text = str(path).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def composed(name: str) -> str:
-    """The name with its accents in one character each: macOS writes two, and they look the same."""
+def same_letters(name: str) -> str:
+    """A name as it is compared: the same letters, however they are composed (macOS and Linux differ in that)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -55,11 +58,6 @@ def case_name(name: Any, where: str | os.PathLike[str]) -> str:
     return name
 
 
-def is_below(name: Any) -> bool:
-    """Whether a relative path read from a file stays in the folder that it is relative to."""
-    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
-
-
 def cell(value: Any) -> str:
     """A value as a cell of a CSV file, which no spreadsheet runs and every editor shows.
 
@@ -70,7 +68,7 @@ def cell(value: Any) -> str:
         return ""
     text = str(value)
     if not text.isprintable():
-        text = _CONTROL.sub(" ", shown(text))
+        text = shown(_CONTROL.sub(" ", text))
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

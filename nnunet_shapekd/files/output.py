@@ -36,10 +36,11 @@ def new_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     clear_unfinished(target)
     unfinished = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}.partial")
     try:
-        yield unfinished
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
+        with _naming(target):
+            yield unfinished
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.files.dataset_json import file_ending, read_dataset_json
+from nnunet_shapekd.files.names import case_name
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: if there is no such folder, or no such file in it.
+        ValueError: if a file gives its case a name that none may have.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -68,7 +70,7 @@ def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
     cases: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if match := pattern.fullmatch(path.name):
-            cases.setdefault(match[1], []).append(path)
+            cases.setdefault(case_name(match[1], path), []).append(path)
     if not cases:
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(f"{folder}: no images CASE_0000{file_ending}; found there: {present}")

@@ -67,7 +67,7 @@ def _walk(folder: Path, around: tuple[str, ...], linked: set[str], deep: bool, f
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         found.problems.append(
-            f"{folder}: may not be looked into ({error.strerror}); give yourself the permission: chmod u+rx"
+            f"{shown(folder)}: may not be looked into ({error.strerror}); give yourself the permission: chmod u+rx"
         )
         return
     for entry in entries:
@@ -85,10 +85,10 @@ def _walk(folder: Path, around: tuple[str, ...], linked: set[str], deep: bool, f
             real = os.path.realpath(path)
             if entry.is_symlink():
                 if any(Path(one).is_relative_to(real) for one in around):
-                    found.remarks.append(f"{path} is a link back to {real}, and was not followed.")
+                    found.remarks.append(f"{shown(path)} is a link back to {real}, and was not followed.")
                     continue
                 if real in linked:
-                    found.remarks.append(f"{path} is a second link to {real}, and was not followed.")
+                    found.remarks.append(f"{shown(path)} is a second link to {real}, and was not followed.")
                     continue
                 linked.add(real)
             found.folders.append(path)
@@ -104,9 +104,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _name_trouble(path: Path) -> str | None:
-    if shown(path) == str(path):
+    try:
+        str(path).encode()
         return None
-    return f"{shown(path)}: the name is not UTF-8, as in archives of other systems, and readers end at it; rename it"
+    except UnicodeEncodeError:
+        return (
+            f"{shown(path)}: the name is not UTF-8, as in archives of other systems, and readers end at it; rename it"
+        )
 
 
 def _entry_trouble(path: Path) -> str | None:
@@ -116,12 +120,12 @@ def _entry_trouble(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return f"{path}: {_why_not_there(path, error)}"
+        return f"{shown(path)}: {_why_not_there(path, error)}"
     if stat.S_ISDIR(mode):
-        return f"{path}: is a folder, not a file; put the file that may be inside in its place"
+        return f"{shown(path)}: is a folder, not a file; put the file that may be inside in its place"
     if not stat.S_ISREG(mode):
         kind = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a device")
-        return f"{path}: is no regular file but {kind}; put the file there or remove it"
+        return f"{shown(path)}: is no regular file but {kind}; put the file there or remove it"
     return None
 
 
@@ -149,13 +153,13 @@ def file_trouble(path: Path) -> str | None:
         with path.open("rb") as file:
             start = file.read(max(map(len, _POINTERS)))
     except OSError as error:
-        return f"{path}: may not be read ({error.strerror}); give yourself the permission: chmod u+r"
+        return f"{shown(path)}: may not be read ({error.strerror}); give yourself the permission: chmod u+r"
     if not start:
-        return f"{path}: is empty (0 bytes); restore it"
+        return f"{shown(path)}: is empty (0 bytes); restore it"
     if path.stat().st_size <= _LONGEST_POINTER:
         for sign, command in _POINTERS.items():
             if start.startswith(sign):
-                return f"{path}: stands for a file that was not fetched; `{command}` fetches it"
+                return f"{shown(path)}: stands for a file that was not fetched; `{command}` fetches it"
     return None
 
 
@@ -188,7 +192,7 @@ def unused(found: Walk, used: Iterable[Path], readable: Iterable[str]) -> Iterat
     rest: dict[str, list[str]] = {}
     for path in found.files:
         if looks_like_data(path) and os.path.realpath(path) not in taken:
-            rest.setdefault(ending(path), []).append(path.relative_to(found.root).as_posix())
+            rest.setdefault(ending(path), []).append(shown(path.relative_to(found.root)))
     for kind, names in sorted(rest.items()):
         why = "named or placed otherwise than it is read" if kind in endings else f"read are {', '.join(endings)}"
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_shapekd.files.names import of_cell, same_letters
 from nnunet_shapekd.files.patients import info_entries
 
 PHASES = ("", "ED", "ES")
@@ -114,11 +114,6 @@ def _found(
     )
 
 
-def same_letters(name: str) -> str:
-    """A name as it is compared: the same letters, however they are composed (macOS and Linux differ in that)."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _tables(folders: Iterable[Path]) -> Iterable[Path]:
     """Where patients.csv of a dataset may lie."""
     raw = os.environ.get("nnUNet_raw")
@@ -174,7 +169,7 @@ def _rows(table: Path) -> tuple[list[dict[str, str]], set[str]]:
         raise FileNotFoundError(f"{table}: no such file; --patients is {_COLUMNS}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table}: is no CSV ({error})") from None
-    return [{(k or "").strip(): (v or "").strip() for k, v in row.items() if k is not None} for row in rows], columns
+    return [{k.strip(): of_cell((v or "").strip()) for k, v in row.items() if k is not None} for row in rows], columns
 
 
 def _csv_entries(table: Path) -> list[tuple[str, str, str]]:

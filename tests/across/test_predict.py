@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -126,3 +127,14 @@ def test_an_image_nnunet_cannot_read_is_named(models, images, tmp_path):
     (images / "case_2_0001.nii.gz").write_bytes(b"no image")
     with pytest.raises(ValueError, match="case_2"):
         predict_all(models[STUDENT], images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../victim", "/etc/passwd", ".aside", ""])
+def test_a_record_that_names_what_is_no_case_moves_nothing(models, root, tmp_path, name):
+    out, victim = tmp_path / "out", tmp_path / "victim.nii.gz"
+    out.mkdir()
+    victim.write_text("not ours")
+    (out / predict.RECORD).write_text(json.dumps({name: {}}))
+    with pytest.raises(ValueError, match="predictions.json: expected a case's name, but "):
+        predict_all(models[STUDENT], root / "raw" / PLAIN.name / "imagesTs", out)
+    assert victim.read_text() == "not ours" and [path.name for path in out.iterdir()] == [predict.RECORD]

@@ -284,6 +284,13 @@ def test_train_and_val_lists_belong_together(given: list[str], pristine: Path, r
     assert "--train and --val belong together" in problem
 
 
+def test_a_value_of_info_cfg_is_no_formula_in_patients_csv(download: Path, raw: Path) -> None:
+    info = download / "training/patient003/Info.cfg"
+    info.write_text(info.read_text().replace("NOR", "=HYPERLINK(1)"))
+    row = next(row for row in rows_in(convert(download)) if row["patient"] == "patient003")
+    assert row["group"] == "'=HYPERLINK(1)"
+
+
 # --- links, names in other cases, what is not used -----------------------------------------------------------------
 
 

@@ -190,7 +190,8 @@ def test_a_full_disk_is_said_on_a_line_of_its_own(
     monkeypatch.setattr(writing, "_write_nifti", disk_full)
     assert main(["convert", "synapse", str(pristine), "--processes", "1"]) == 1
     printed = capsys.readouterr().err
-    expected = f"Error: [Errno 28] No space left on device (nnUNet_raw is {raw}; no dataset was written)"
+    where = f"'{raw}/Dataset034_Synapse' (nnUNet_raw is {raw}; no dataset was written)"
+    expected = f"Error: [Errno 28] No space left on device: {where}"
     assert "Writing files" in printed and expected in printed.splitlines()
     assert not raw.exists()
 

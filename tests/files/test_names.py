@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from nnunet_shapekd.files.names import case_name, cell, composed, is_below, name_problem, of_cell, shown
+from nnunet_shapekd.files.names import case_name, cell, name_problem, of_cell, same_letters, shown
 
 
 @pytest.mark.parametrize("name", ["patient001_frame01", "benign (1)", "A-1", "=1", "Grüße", "a..b", "x" * 200])
@@ -59,6 +59,7 @@ def test_what_is_no_name_is_refused_with_the_reason_in_words_that_can_be_printed
         ("a\x1b[2Jb", "a [2Jb"),
         ("caf\udce9", "caf\\xe9"),
         ("'quoted'", "'quoted'"),
+        ("\ud800", "\\ud800"),
     ],
 )
 def test_a_cell_is_no_formula_and_can_be_written_anywhere(value, text):
@@ -73,14 +74,10 @@ def test_what_a_cell_holds_is_read_back(text):
     assert of_cell(cell(text)) == text
 
 
-def test_a_path_in_a_record_stays_in_its_folder():
-    assert is_below("labelsTr/a.nii.gz")
-    assert not any(map(is_below, ["../a", "a/../../b", "/a", 3, None, "a\0"]))
-
-
 def test_an_accent_is_one_character_however_it_was_written():
-    assert composed(unicodedata.normalize("NFD", "Grüße")) == "Grüße"
+    assert same_letters(unicodedata.normalize("NFD", "Grüße")) == "Grüße"
 
 
 def test_bytes_that_are_not_utf8_are_shown():
     assert shown("caf\udce9/é") == "caf\\xe9/é"
+    assert shown("a\x1b[2J\n") == "a\\x1b[2J\\n"
