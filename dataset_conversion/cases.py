@@ -11,6 +11,7 @@ from typing import Any
 
 from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.twins import digest
 from nnunet_shapekd.files.images import Image, read_image
 from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.names import name_problem
@@ -63,12 +64,13 @@ def check_cases(
     processes: int,
     reading: Reading = AS_THEY_ARE,
     look: Callable[[str, LabelMap], None] | None = None,
-) -> list[str]:
-    """All problems of all cases, in their order; see :func:`check_case`."""
+) -> tuple[list[str], dict[str, str]]:
+    """All problems of all cases, in their order, and the digests of the images by case; see :func:`check_case`."""
     check = partial(check_case, label_map=label_map, advice=advice, reading=reading, look=look)
     # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
     found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
-    return [problem for problems in found for problem in problems]
+    digests = {case.name: pixels for case, (_, pixels) in zip(cases, found, strict=True) if pixels}
+    return [problem for problems, _ in found for problem in problems], digests
 
 
 def check_case(
@@ -77,8 +79,8 @@ def check_case(
     advice: str,
     reading: Reading = AS_THEY_ARE,
     look: Callable[[str, LabelMap], None] | None = None,
-) -> list[str]:
-    """Reads image and label of a case once and says what is wrong with them; an empty list is a good case.
+) -> tuple[list[str], str]:
+    """Reads image and label of a case once: what is wrong with them, and the digest of the image's voxels.
 
     Args:
         case: the files.
@@ -88,7 +90,7 @@ def check_case(
         look: called with the name and the label map, as it will lie, of each good training case.
     """
     problems: list[str] = []
-    images = []
+    images, pixels = [], ""
     placed = reading.label_header == "image"
     for path, read in ((case.image, read_image), (case.label, read_label_map)):
         if path is not None:
@@ -97,13 +99,14 @@ def check_case(
             except ValueError as error:
                 problems.append(str(error))
             else:
+                pixels = pixels if path == case.label else digest(images[-1].values)
                 problems += [] if placed and path == case.label else header_problems(path, images[-1])
                 problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
     if len(images) == 2:
         problems += space_problems(case.label, *images, only_shape=placed)
         if look and not problems and case.subset == "Tr":
             look(case.name, reading.final(images[1]))
-    return problems
+    return problems, pixels
 
 
 def _read_volume(path: Path, read: Callable[[Path], tuple[Image, float]]) -> Image:

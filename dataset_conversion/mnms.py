@@ -27,6 +27,7 @@ from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
 from nnunet_shapekd.dataset_conversion.reading import Reading, reading_of, reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
+from nnunet_shapekd.dataset_conversion.twins import digest, keep_together
 from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
@@ -88,6 +89,9 @@ def check_patient(patient: Patient, reading: Reading) -> tuple[Patient, list[str
         if beyond:
             where = f"frames 0 to {n_frames - 1}"
             problems.append(f"{patient.image}: has {where}, the table says {' and '.join(beyond)}; correct the table")
+        else:
+            frames = sitk.GetArrayViewFromImage(images[patient.image])
+            patient = replace(patient, pixels=tuple(digest(frames[patient.frame(phase)]) for phase in ("ED", "ES")))
     if problems or patient.label is None:
         return patient, problems
     image, label = images[patient.image], images[patient.label]
@@ -156,14 +160,17 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     splits: Splits = []
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")
-    problems = problems or splits_problems(splits, target.other_splits)
     check = partial(check_patient, reading=reading)
     seen = map_in_processes(check, patients, target.processes, "Checking patients", _CASES_PER_WORKER)
     problems = problems + [problem for _, found in seen for problem in found]
+    patients = [patient for patient, _ in seen]
+    if not problems:
+        with listed(problems):
+            splits, twins = keep_together(patients, {patient.name: patient.pixels for patient in patients}, splits)
+            problems += splits_problems(splits, target.other_splits)
     if problems:
         raise ConversionError(problems)
 
-    patients = [patient for patient, _ in seen]
     description = {
         "channel_names": {"0": "cineMRI"},
         "labels": LABELS,
@@ -190,7 +197,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         description,
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table, patients) + _remarks(patients),
+        left_out(root, table, patients) + twins + _remarks(patients),
         [patient.name for patient in patients for _ in patient.cases],
         lists={"vendors.json": cases_of},
     )

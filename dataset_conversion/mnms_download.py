@@ -21,7 +21,7 @@ _NIFTI = re.compile(r"(.+)_sa(_gt)?\.nii(?:\.gz)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient's files and row of the table; `n_frames` and `repair_deg` are known once the files were read."""
+    """One patient's files and row of the table; what follows is known once the files were read."""
 
     name: str  # its code
     image: Path
@@ -30,6 +30,7 @@ class Patient:
     row: Mapping[str, str] = field(default_factory=dict)
     n_frames: int = 0
     repair_deg: float = 0.0
+    pixels: tuple[str, ...] = ()
 
     def frame(self, phase: str) -> int:
         """The index of ED or ES, from 0 on."""

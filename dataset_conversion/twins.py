@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from nnunet_shapekd.dataset_conversion.folds import Splits
+from nnunet_shapekd.dataset_conversion.target import ConversionError
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -39,7 +40,7 @@ def first_of_each(names: Iterable[Name], pairs: Iterable[tuple[Name, Name]]) -> 
         names: in an order.
         pairs: of names.
     """
-    order = {name: i for i, name in enumerate(names)}
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     group = {name: name for name in order}
 
     def find(name: Name) -> Name:
@@ -70,6 +71,33 @@ def in_one_fold(splits: Splits, twins: Mapping[str, str], cases_of: Mapping[str,
             leaves.difference_update(cases_of[name])
         moved.append({"train": sorted(train), "val": sorted(val)})
     return moved
+
+
+def keep_together(
+    patients: Collection[Any], digests: Mapping[str, Iterable[str]], splits: Splits, may_move: bool = True
+) -> tuple[Splits, list[str]]:
+    """The folds in which nobody is judged on an image that others train on, as far as that can be, and what to say.
+
+    Args:
+        patients: each with a name, a subset and cases.
+        digests: patient -> those of its images, in the patients' order.
+        splits: of splits_final.json.
+        may_move: the folds are nobody's own.
+
+    Raises:
+        ConversionError: if a fold has nobody left to validate on.
+    """
+    cases_of = {patient.name: [case.name for case in patient.cases] for patient in patients}
+    side_of = {patient.name: "test" if patient.subset == "Ts" else "training" for patient in patients}
+    training = {name: found for name, found in digests.items() if side_of[name] == "training"}
+    if may_move:
+        twins = twins_in(training)
+        splits = in_one_fold(splits, twins, cases_of)
+        if not all(split["val"] for split in splits):
+            raise ConversionError(f"twins leave a fold without validation cases: leave out {', '.join(twins)}")
+    else:
+        side_of |= {name: "validation" for name in training if set(splits[0]["val"]).intersection(cases_of[name])}
+    return splits, twins_remarks(twins_in(digests), side_of)
 
 
 def twins_remarks(twins: Mapping[str, str], side_of: Mapping[str, str]) -> list[str]:

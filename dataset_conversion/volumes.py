@@ -13,9 +13,11 @@ from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.anatomy import Looking
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
-from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
+from nnunet_shapekd.dataset_conversion.room import room_problems
 from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
+from nnunet_shapekd.dataset_conversion.twins import keep_together
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
 from nnunet_shapekd.files.walking import unused, walk
 
@@ -168,7 +170,7 @@ def convert_volumes(
     there = walk(found.root)
     problems = list(dict.fromkeys(there.problems + problems))
     problems += name_problems(cases) + label_gaps(cases)
-    splits: Splits = []
+    splits, val = [], None
     with listed(problems):
         validate = found.validate if options.train is None else numbers.get("val", [])
         val = None if validate is None else [patients[n].name for n in validate if patients[n].subset == "Tr"]
@@ -177,15 +179,24 @@ def convert_volumes(
                 "the set's own fold has nobody to validate on; give --train and --val, or other folds"
             )
         splits = splits_by_patient(patients.values(), target.seed, val)
-    problems = problems or splits_problems(splits, target.other_splits)
     advice = "correct the file"
     if isinstance(options, LabelOptions):
         advice += (
             f", or say what it becomes, as in --labels {label_maps.show_label_map(label_map)},VALUE:0 (0 drops it)"
         )
+    files = [file for patient in patients.values() for file in patient.files]
+    if not problems and (full := room_problems(target.folder, files)):
+        raise ConversionError(full)
     looking = Looking(label_map, description)
-    problems = problems + check_cases(cases, label_map, advice, target.processes, reading, looking)
-    problems = problems or looking.problems(found.root, isinstance(options, LabelOptions))
+    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
+    problems += wrong
+    if not problems:
+        problems = looking.problems(found.root, isinstance(options, LabelOptions))
+        whole = {patient.name: [pixels[case.name] for case in patient.cases] for patient in patients.values()}
+        with listed(problems):
+            splits, remarks = keep_together(patients.values(), whole, splits, val is None)
+            found.remarks += remarks
+            problems += splits_problems(splits, target.other_splits)
     if problems:
         raise ConversionError(problems)
 

@@ -581,7 +581,7 @@ def test_only_one_of_two_conversions_to_one_id_gets_its_name_at_a_time(pristine:
         "acdc.convert_acdc(sys.argv[1], volumes.VolumeOptions(name=sys.argv[2], processes=1))"
     )
     commands = [[sys.executable, "-c", code, str(pristine), name] for name in ("A", "B", "C")]
-    started = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True, cwd=pristine) for one in commands]
+    started = [subprocess.Popen(one, stderr=subprocess.PIPE, encoding="utf-8", cwd=pristine) for one in commands]
     errors = [process.communicate()[1] for process in started]
     (written,) = raw.iterdir()
     assert sorted(process.returncode for process in started) == [0, 1, 1]

@@ -35,7 +35,7 @@ def write(path: Path, values: np.ndarray | None = None, version: int = 1, **fiel
 
 
 def problems_of(path: Path) -> list[str]:
-    return check_case(Case("a", path, None, "Ts"), {1: 1}, "")
+    return check_case(Case("a", path, None, "Ts"), {1: 1}, "")[0]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -97,6 +97,6 @@ def test_values_beyond_32_bits_are_infinite_for_nnunet(tmp_path):
 def test_a_label_is_held_to_the_same(tmp_path):
     image = write(tmp_path / "a.nii")
     label = write(tmp_path / "b.nii", np.ones((5, 4, 3), np.uint8), sizes=(1.5, 1.25, 0))
-    problems = check_case(Case("a", image, label, "Tr"), {1: 1}, "")
+    problems, _ = check_case(Case("a", image, label, "Tr"), {1: 1}, "")
     assert [f"{label}: its header has the voxel size" in problem for problem in problems] == [True, False]
     assert "spacing (1, 1.25, 1.5) differs" in problems[1]
