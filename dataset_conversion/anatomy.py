@@ -13,11 +13,9 @@ from nnunet_shapekd.dataset_conversion.label_maps import show_label_map
 from nnunet_shapekd.evaluation.cases import cardiac_roles
 from nnunet_shapekd.evaluation.plausibility import open_rings, slice_axis
 from nnunet_shapekd.files.dataset_json import labels_of_dataset
-from nnunet_shapekd.files.label_maps import LabelMap, read_label_map, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, values_in
 from nnunet_shapekd.files.orientation import Lie, lie_of, together
 
-#: label maps that are read again, evenly over a set
-_SEEN = 60
 #: the classes are called wrongly if so few of their rings are closed, and so many of those of two others
 _FEW_CLOSED, _MANY_CLOSED = 0.5, 0.8
 #: short-axis stacks, in whose slices the myocardium is a ring: slices are so much thicker than pixels are wide
@@ -62,11 +60,12 @@ class Looking:
         lies = [lie for _, lie in sorted(self.lies.items())]
         return together(lies) if lies and len(self.classes) > 1 else None
 
-    def problems(self, where: Path) -> list[str]:
+    def problems(self, where: Path, may_map: bool) -> list[str]:
         """One problem, with the map that would put it right, if most rings are open and those of two others are not.
 
         Args:
             where: the labels are.
+            may_map: whether the user may say what the values are.
         """
         n, closed = _sum(self.rings.values())
         if n == 0 or closed > _FEW_CLOSED * n:
@@ -80,22 +79,13 @@ class Looking:
         targets = {role: min(self.classes[name]) for role, name in self.roles.items()}
         order = {value: targets.get("rv", 0) for pair in sorted(pairs) for value in pair}
         order |= {cavity: targets["lv"], myocardium: targets["myo"]}
+        label_map, names = show_label_map(dict(sorted(order.items()))), sorted(self.classes, key=self.classes.get)
+        said = f"say what they are, as in --labels {label_map} --names {','.join(names)}"
         return [
             f"{where}: the classes are not what they are called: {self.roles['myo']} encloses {self.roles['lv']} in "
-            f"{closed} of {n} slices, while the value {myocardium} nearly always encloses the value {cavity}; say what "
-            f"they are, as in --labels {show_label_map(dict(sorted(order.items())))}"
+            f"{closed} of {n} slices, while the value {myocardium} nearly always encloses the value {cavity}; "
+            + (said if may_map else "restore the labels from the download, or use shapekd convert volumes")
         ]
-
-
-def sample(paths: Sequence[Path]) -> list[Path]:
-    """Some of the paths, evenly over all of them."""
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(_SEEN, len(paths))).astype(int)] if paths else []
-
-
-def lie_of_files(labels: Sequence[Path], description: Mapping[str, Any]) -> Lie | None:
-    """How a written set lies, by some of its label maps; None where it has one class or no label maps."""
-    classes = labels_of_dataset(description).classes
-    return lie_of(map(read_label_map, sample(labels)), classes) if len(classes) > 1 else None
 
 
 def _rings(label: LabelMap, cavity: Sequence[int], myocardium: Sequence[int]) -> tuple[int, int]:

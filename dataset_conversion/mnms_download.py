@@ -21,7 +21,7 @@ _NIFTI = re.compile(r"(.+)_sa(_gt)?\.nii(?:\.gz)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient's files and row of the table; the rest is known once they were read: digests of ED and ES, too."""
+    """One patient's files and row of the table; what follows is known once the files were read."""
 
     name: str  # its code
     image: Path

@@ -190,8 +190,8 @@ def convert_volumes(
     looking = Looking(label_map, description)
     wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
     problems += wrong
-    problems = problems or looking.problems(found.root)
     if not problems:
+        problems = looking.problems(found.root, isinstance(options, LabelOptions))
         whole = {patient.name: [pixels[case.name] for case in patient.cases] for patient in patients.values()}
         with listed(problems):
             splits, remarks = keep_together(patients.values(), whole, splits, val is None)

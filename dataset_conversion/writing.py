@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.dataset_conversion.anatomy import lie_of_files
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.target import Target, check_id
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
 from nnunet_shapekd.files.images import read_image, write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
 from nnunet_shapekd.files.lock import alone_in
+from nnunet_shapekd.files.lying import lie_of_files
 from nnunet_shapekd.files.names import cell
 from nnunet_shapekd.files.orientation import Lie
 from nnunet_shapekd.files.output import new_folder
@@ -85,7 +86,7 @@ class Dataset:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({column: cell(value) for column, value in row.items()} for row in self.rows)
-            lie = self.lie or lie_of_files(sorted(folder.glob("labelsTr/*")), self.description)
+            lie = self.lie or lie_of_files(folder.glob("labelsTr/*"), labels_of_dataset(self.description).classes)
             held.enter_context(alone_in(raw))  # until the folder has its name
             check_id(raw, self.target.dataset_id)
         self._print_summary(lie)

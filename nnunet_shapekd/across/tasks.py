@@ -14,6 +14,7 @@ from nnunet_shapekd.across.matching import Matching, folded, match_classes
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import CrossOptions
 from nnunet_shapekd.files.dataset_json import channel_names, labels_of_dataset
+from nnunet_shapekd.files.lying import lie_of_dataset, lie_of_files, training_labels, warning
 from nnunet_shapekd.files.raw_dataset import RawDataset, find_images
 from nnunet_shapekd.files.whose import find_patients, some
 
@@ -131,6 +132,11 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
     if matching is not None and patients is not None and not problems:
         subjects = [Subject(case, tuple(files), references[case]) for case, files in images.items()]
         problems += check_subjects(subjects, model, matching, patients, options.processes, options.ignore_origins)
+    if matching is not None and not problems and not within:
+        with contextlib.suppress(ValueError):  # of a label map that is not judged
+            trained = lie_of_files(training_labels(model.dataset, model.file_ending), model.labels.classes)
+            here = lie_of_dataset(dataset, matching.classes, part)
+            remarks += filter(None, [warning(trained, here, model.dataset)])
     if problems or matching is None:
         raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
     return Task(dataset, part, within, matching, images, folds, remarks)

@@ -114,7 +114,41 @@ def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
         yield Finding(False, f"dataset {dataset} is not in nnUNet_raw or nnUNet_preprocessed", "convert it first")
         return
     yield from _splits(name)
+    yield from _lie(name)
     yield from _teachers(name, fold)
+
+
+def _lie(name: str) -> Iterator[Finding]:
+    """How the dataset lies in its grid, and which others in nnUNet_raw with two of its classes lie otherwise."""
+    from nnunet_shapekd.evaluation.cases import cardiac_roles
+    from nnunet_shapekd.files.dataset_json import labels_of_dataset
+    from nnunet_shapekd.files.lying import lie_of_dataset, warning
+    from nnunet_shapekd.files.raw_dataset import RawDataset, read_raw_dataset
+
+    def names(dataset: RawDataset) -> dict[str, str]:
+        classes = labels_of_dataset(dataset.dataset_json).classes
+        return {one: one.casefold() for one in classes} | {one: role for role, one in cardiac_roles(classes).items()}
+
+    folder = Path(os.environ["nnUNet_raw"], name)
+    try:
+        own = read_raw_dataset(folder)
+        known, lie = names(own), lie_of_dataset(own, names(own))
+    except (OSError, ValueError):
+        return  # nothing raw, or nothing that can be read: nnU-Net will say so
+    if lie is None:
+        return
+    yield Finding(True, f"how {name} lies in its grid: {lie}")
+    for other in sorted(path for path in folder.parent.glob("Dataset*") if path.name != name):
+        try:
+            dataset = read_raw_dataset(other)
+            theirs = names(dataset)
+            common = len(set(theirs.values()) & set(known.values()))
+            said = warning(lie, lie_of_dataset(dataset, theirs), name) if common > 1 else ""
+            if said:
+                what, _, remedy = said.partition(": ")
+                yield Finding(True, f"warning: {other.name} {what}", remedy)
+        except (OSError, ValueError):
+            continue  # likewise
 
 
 def _splits(name: str) -> Iterator[Finding]:

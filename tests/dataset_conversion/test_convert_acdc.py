@@ -291,6 +291,40 @@ def test_a_value_of_info_cfg_is_no_formula_in_patients_csv(download: Path, raw: 
     assert row["group"] == "'=HYPERLINK(1)"
 
 
+def again(download: Path, source: str, target: str) -> None:
+    """The images of the source's patient become the target's, too."""
+    shutil.rmtree(download / target)
+    shutil.copytree(download / source, download / target)
+    for path in sorted((download / target).glob("*.nii.gz")):
+        path.rename(path.with_name(path.name.replace(Path(source).name, Path(target).name)))
+
+
+def test_patients_of_the_same_images_stay_in_one_fold_and_nobody_else_moves(
+    download: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again(download, "training/patient003", "training/patient007")
+    whose = [{case[:10] for case in split["val"]} for split in splits_in(convert(download))]
+    assert "The same images twice, kept on one side: patient007 and patient003." in capsys.readouterr().out
+    assert any({"patient003", "patient007"} <= fold for fold in whose)
+    assert sorted(patient for fold in whose for patient in fold) == [f"patient{n:03d}" for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_patients_of_the_same_images_on_two_sides_are_a_warning_that_says_whom_to_leave_out(
+    download: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lists: bool
+) -> None:
+    if lists:
+        again(download, "training/patient003", "training/patient007")
+        convert(download, **write_lists(tmp_path, train=[1, 2, 3], val=[7], test=[101]))
+        whom = "patient007 (validation) has the images of patient003 (training)"
+    else:
+        again(download, "training/patient003", "testing/patient101")
+        convert(download)
+        whom = "patient101 (test) has the images of patient003 (training)"
+    printed = capsys.readouterr().out
+    assert f"WARNING: {whom}" in printed and f"leave out {whom[:10]}." in printed
+
+
 # --- links, names in other cases, what is not used -----------------------------------------------------------------
 
 
