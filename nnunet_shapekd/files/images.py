@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nnunet_shapekd.files.lengths import check_claim, check_file
 from nnunet_shapekd.files.nifti import (
     NibabelHeader,
+    all_finite,
     is_orthonormal,
     nifti_header,
     read_nifti,
@@ -86,7 +87,7 @@ def read_image(path: Path, finite: bool = True, reader: str | None = None) -> Im
         image = _of_pixels(path, space) if picture else of_sitk(sitk.ReadImage(str(path)))
     except Exception as error:  # each reader of pictures has its own for a broken file
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
-    if finite and image.values.dtype.kind == "f" and not np.isfinite(image.values).all():
+    if finite and image.values.dtype.kind == "f" and not all_finite(image.values):
         raise ValueError(f"{path}: has NaN or infinite values; replace them")
     return image
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.files.lengths import check_file, check_length
+from nnunet_shapekd.files.lengths import check_file, check_gzip, check_length
 
 if TYPE_CHECKING:
     import nibabel
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: nibabel's axes point to the right, front and head, ITK's to the left, back and head
 _TO_ITK = np.array([-1.0, -1.0, 1.0])
 _ORTHONORMAL_TOLERANCE = 1e-4
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class NibabelHeader:
@@ -110,7 +111,7 @@ def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sit
         values = np.asanyarray(_by_nibabel(path).dataobj)
     except Exception as error:  # nibabel, zlib and gzip have an exception class each for a broken file
         raise ValueError(f"{path}: cannot be read whole ({reason_of(error)}); download it again") from None
-    whole = bool(np.isfinite(values).all())
+    whole = all_finite(values)
     if finite and not whole:
         raise ValueError(f"{path}: has NaN or infinite values; replace them")
     if image is None or not whole:
@@ -119,6 +120,11 @@ def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sit
         image.SetOrigin(header.GetOrigin())
         image.SetDirection(header.GetDirection())
     return image
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether all values are numbers in 32 bits, in which nnU-Net reads every image."""
+    return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # NaN is neither
 
 
 def is_orthonormal(direction: tuple[float, ...]) -> bool:
@@ -150,6 +156,7 @@ def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
     try:
         return nibabel.load(path)
     except Exception as error:  # likewise
+        check_gzip(path)  # whose fault nibabel does not tell
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
 
 
