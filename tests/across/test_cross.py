@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -209,6 +210,36 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_predicted(
     with pytest.raises(ValueError, match=message):
         judge(models[STUDENT], [folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_only_nibabel_reads_is_refused_where_the_plans_say_simpleitk(
+    models, root, tmp_path, nothing_is_predicted
+):
+    folder = tmp_path / "data"
+    for name in ("imagesTs", "labelsTs"):
+        shutil.copytree(root / "raw" / PLAIN.name / name, folder / name)
+    shutil.copy(root / "raw" / PLAIN.name / "dataset.json", folder)
+    for path in (*folder.glob("images*/*"), *folder.glob("labels*/*")):
+        image = nibabel.load(path)
+        image.affine[0, 1] += 0.4
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), image.affine), path)
+    with pytest.raises(ValueError, match="the model's SimpleITKIO cannot read it") as error:
+        judge(models[STUDENT], [folder], tmp_path / "out")
+    assert str(error.value).count("\n") == 2  # both channels, and the reference is in their space
+
+
+@pytest.mark.parametrize(
+    "stranger", ["references/Dataset911_Elsewhere", f"predictions/{STOCK}/Dataset911_Elsewhere/Tr"]
+)
+def test_a_foreign_folder_in_the_output_is_noticed_before_anything_is_predicted(
+    models, elsewhere, tmp_path, nothing_is_predicted, stranger
+):
+    folder = tmp_path / stranger
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    (tmp_path / "predictions").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=f"{stranger} .*left as it is"):
+        judge(models[STUDENT], [elsewhere], tmp_path, baselines=[models[STOCK]])
 
 
 @pytest.mark.parametrize(
