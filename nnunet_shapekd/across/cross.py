@@ -17,7 +17,7 @@ from nnunet_shapekd import __version__
 from nnunet_shapekd.across.datasets import find_dataset, write_references
 from nnunet_shapekd.across.model import Model, read_models
 from nnunet_shapekd.across.options import CrossOptions
-from nnunet_shapekd.across.predict import check_own, predict_cases
+from nnunet_shapekd.across.predict import RECORD, check_own, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all
 from nnunet_shapekd.evaluation import compare
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
@@ -58,13 +58,20 @@ def cross(
     statistics = compare.Statistics(options.seed, options.resamples, options.confidence)
     models = read_models(model_folder, options)
     tasks = plan_all([find_dataset(dataset) for dataset in datasets], list(models.values()), options)
+    folders = {
+        task.dataset.name: [out / PREDICTIONS / name / task.dataset.name / task.part for name in models]
+        for task in tasks
+    }
     for task in tasks:
         check_free(out / task.dataset.name, "comparison" if len(models) > 1 else "evaluation")
+        check_free(out / REFERENCES / task.dataset.name, "references")
+        for folder in folders[task.dataset.name]:
+            check_own(folder, RECORD)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
     rows, described = [], []
     for task in tasks:
-        predictions = [out / PREDICTIONS / name / task.dataset.name / task.part for name in models]
+        predictions = folders[task.dataset.name]
         for (name, model), folder in zip(models.items(), predictions, strict=True):
             print(f"{name} on {task.dataset.name}", flush=True)
             predict_cases(model, task.images, folder, options, task.folds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_shapekd.evaluation.evaluate import Judging
+from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.problems import out_of_range
 
 

@@ -1,14 +1,14 @@
-"""Which files belong together, what their labels mean, and which cases are one patient's."""
+"""Which files belong together, and which classes are structures of the heart."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.files.names import name_problem, shown
-from nnunet_shapekd.files.whose import Patients, find_patients, same_letters
+from nnunet_shapekd.files.whose import same_letters
 
 #: Names of cardiac structures in lower case: ACDC in nnU-Net's conversion, M&Ms, MSCMRseg and what people write.
 CARDIAC_NAMES = {
@@ -84,11 +84,3 @@ def find_cases(reference: Path, prediction: Path, file_ending: str, chill: bool)
         stem = references[key].removesuffix(file_ending)
         cases.append(Case(stem, reference / references[key], prediction / predictions[key], stem))
     return cases, sorted(problems)
-
-
-def with_patients(
-    cases: Sequence[Case], reference: Path, patients: str | Path | None, pattern: str | None
-) -> tuple[list[Case], Patients]:
-    """The cases with patient and phase, and what said so, see :func:`~nnunet_shapekd.files.whose.find_patients`."""
-    found = find_patients([case.name for case in cases], [reference.parent], patients, pattern)
-    return [replace(case, patient=found.of[case.name], phase=found.phase[case.name]) for case in cases], found

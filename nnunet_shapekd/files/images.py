@@ -89,7 +89,7 @@ def read_image(path: Path, finite: bool = True, reader: str | None = None) -> Im
         image = _of_pixels(path, space) if picture else of_sitk(sitk.ReadImage(str(path)))
     except Exception as error:  # each reader of pictures has its own for a broken file
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
-    if finite and not all_finite(image.values):
+    if finite and image.values.dtype.kind == "f" and not all_finite(image.values):
         raise ValueError(f"{path}: {NOT_FINITE}")
     return image
 
@@ -102,7 +102,7 @@ def read_space(path: Path, reader: str | None = None) -> Space:
         return _of_header(nifti_header(path, reader in NIBABEL_READERS))
     try:
         if name.endswith(TIFF_ENDINGS):
-            shape, axes, n_bytes = _tiff(path)
+            shape, n_bytes = _tiff(path)
         elif name.endswith(PICTURE_ENDINGS):
             space, n_bytes = _picture(path)
         else:
@@ -115,7 +115,7 @@ def read_space(path: Path, reader: str | None = None) -> Space:
     except Exception as error:  # likewise
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
     check_claim(path, n_bytes)
-    return _space_of_tiff(path, shape, axes, reader) if name.endswith(TIFF_ENDINGS) else space
+    return _space_of_tiff(path, shape, reader) if name.endswith(TIFF_ENDINGS) else space
 
 
 def _of_header(header: sitk.ImageFileReader | sitk.Image | NibabelHeader) -> Space:
@@ -133,32 +133,42 @@ def _picture(path: Path) -> tuple[Space, int]:
         return without_a_space(picture.size[::-1], channels=bands), math.prod(picture.size) * bands // 8
 
 
-def _tiff(path: Path) -> tuple[tuple[int, ...], str, int]:
-    """Shape, axes by their letters, and bytes of the pixels."""
+def _tiff(path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape, and bytes of the pixels."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        return tuple(series.shape), series.axes, series.nbytes
+        return tuple(series.shape), series.nbytes
 
 
-def _space_of_tiff(path: Path, shape: tuple[int, ...], axes: str, reader: str | None) -> Space:
-    """Of a picture, or of a volume as nnU-Net's Tiff3DIO has it."""
-    colours = len(shape) == 3 and (shape[2] in (3, 4) or axes.endswith("S")) and reader != TIFF_VOLUMES
-    if len(shape) == 2 + colours and reader != TIFF_VOLUMES:
-        return without_a_space(shape[:2], channels=shape[2] if colours else 1)
-    if len(shape) != 3 or reader == PICTURES:
-        expected = {TIFF_VOLUMES: "three axes", PICTURES: "two axes and colours"}.get(reader, "two or three axes")
-        raise ValueError(f"{path}: expected an image of {expected}, got shape {shape}")
+def _space_of_tiff(path: Path, shape: tuple[int, ...], reader: str | None) -> Space:
+    """Of a picture, or of a volume as nnU-Net's Tiff3DIO has it: which, the plans' reader or a spacing beside it says.
+
+    Else it is a picture where it can be one, as nnU-Net asks NaturalImage2DIO first; scikit-image takes three or four
+    slices for colours.
+    """
     said = spacing_file(path)
-    return without_a_space(shape, read_spacing(said) if said else None)
+    colours = next((axis for axis in (2, 0) if len(shape) == 3 and shape[axis] in (3, 4)), None)
+    if len(shape) == 3 and (reader == TIFF_VOLUMES or reader != PICTURES and (said or colours is None)):
+        return without_a_space(shape, read_spacing(said) if said else None)
+    if reader != TIFF_VOLUMES and (len(shape) == 2 or colours is not None):
+        rest = tuple(n for axis, n in enumerate(shape) if axis != colours)
+        return without_a_space(rest, channels=1 if colours is None else shape[colours])
+    expected = {TIFF_VOLUMES: "three axes", PICTURES: "two axes and colours"}.get(reader, "two or three axes")
+    raise ValueError(f"{path}: expected an image of {expected}, got shape {shape}")
 
 
 def _of_pixels(path: Path, space: Space) -> Image:
     """As nnU-Net reads them: SimpleITK takes a grey BMP for colours, and one bit for 0 and 255."""
-    from skimage.io import imread  # takes as long to import as SimpleITK, and most data sets have none
+    if len(space.shape) == 3:
+        import tifffile
 
-    values = np.asarray(imread(path))
+        values = tifffile.imread(path)
+    else:
+        from skimage.io import imread  # takes as long to import as SimpleITK, and most data sets have none
+
+        values = np.asarray(imread(path))
     channels = values.shape[-1] if values.ndim > len(space.shape) else 1  # a palette's may be three or four
     return Image(values, space.spacing, space.origin, space.direction, space.unit, channels)
 
@@ -177,7 +187,7 @@ def write_image(values: np.ndarray, like: Image, path: Path, compress: bool = Tr
     if name.endswith(TIFF_ENDINGS) and values.ndim == 3:
         import tifffile
 
-        tifffile.imwrite(path, values, compression="zlib" if compress else None)
+        tifffile.imwrite(path, values, compression="zlib" if compress else None, photometric="minisblack")
         if like.unit == "mm":
             path.with_name(f"{path.stem}.json").write_text(json.dumps({"spacing": like.spacing}), encoding="utf-8")
         return

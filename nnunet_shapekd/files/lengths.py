@@ -71,6 +71,12 @@ def check_claim(path: Path, n_bytes: int) -> None:
         )
 
 
+def check_gzip(path: Path) -> None:
+    """Raises ValueError where a file is called like a gzipped one, and is none or is damaged."""
+    if path.suffix.lower() == ".gz":
+        _inflated(path, path.stat().st_size * MOST_INFLATED)
+
+
 def _inflated(path: Path, expected: int) -> int:
     """How many bytes there are in a gzipped file; counted to ``expected`` at most."""
     count = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.files.lengths import check_file, check_length
+from nnunet_shapekd.files.lengths import check_file, check_gzip, check_length
 
 if TYPE_CHECKING:
     import nibabel
@@ -21,6 +21,7 @@ _TO_ITK = np.array([-1.0, -1.0, 1.0])
 _ORTHONORMAL_TOLERANCE = 1e-4
 #: said of a file
 NOT_FINITE = "has NaN or infinite values, or such as are infinite in 32 bits; replace them"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class NibabelHeader:
@@ -124,11 +125,8 @@ def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sit
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Whether there is neither NaN nor infinity among the values in 32 bits, with which nnU-Net computes."""
-    if values.dtype.kind != "f":
-        return True
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())
+    """Whether all values are numbers in 32 bits, in which nnU-Net reads every image."""
+    return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # NaN is neither
 
 
 def is_orthonormal(direction: tuple[float, ...]) -> bool:
@@ -160,6 +158,7 @@ def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
     try:
         return nibabel.load(path)
     except Exception as error:  # likewise
+        check_gzip(path)  # whose fault nibabel does not tell
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from nnunet_shapekd.across.checks import Subject, check_subjects
 from nnunet_shapekd.across.matching import match_classes
 from nnunet_shapekd.across.model import Model
-from nnunet_shapekd.across.tasks import cases_to_judge, held_out
+from nnunet_shapekd.across.unseen import cases_to_judge, held_out
 from nnunet_shapekd.files.dataset_json import read_dataset_json
 from nnunet_shapekd.files.images import TIFF_ENDINGS, Image
 from nnunet_shapekd.files.label_maps import read_label_map

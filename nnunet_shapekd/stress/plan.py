@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nnunet_shapekd.across.model import Model, read_models
-from nnunet_shapekd.evaluation.evaluate import Judging
+from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.problems import listed, out_of_range
 from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.stress.cases import Subject, drawn, find_subjects, wrong_files

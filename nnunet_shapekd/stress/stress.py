@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
+from nnunet_shapekd.across.predict import RECORD, check_own, find_device, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS
 from nnunet_shapekd.drawing import png
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
@@ -62,11 +62,14 @@ def stress(
     check_free(out / RESULTS, "stress")
     find_device(options.device, "predict")
     plan = make_plan(model_folder, images, labels, options)
+    for name in plan.models:
+        for shift, severity in plan.steps:
+            check_own(_predicted(out, name, shift, severity), RECORD)
     for remark in plan.remarks:
         print(remark)
     (out / MARK).parent.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
-    evaluations = dict(_evaluations(plan, labels, out / PREDICTIONS, options))
+    evaluations = dict(_evaluations(plan, labels, out, options))
     first = next(iter(evaluations.values()))
     values, counts = over_patients(evaluations)
     result = {
@@ -105,24 +108,28 @@ def stress(
 
 
 def _evaluations(
-    plan: Plan, labels: Path, predictions: Path, options: StressOptions
+    plan: Plan, labels: Path, out: Path, options: StressOptions
 ) -> Iterator[tuple[tuple[str, str, int], Evaluation]]:
     """Shift, predict and judge, step by step: model, shift and severity, and what was found."""
     for i, (shift, severity) in enumerate(plan.steps, start=1):
         print(f"[{i}/{len(plan.steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
-        with scratch_folder(predictions / ".images") as folder:
+        with scratch_folder(out / PREDICTIONS / ".images") as folder:
             how = {"shift": shift, "severity": severity, "seed": options.seed, "inverted": plan.inverted}
             how["reader"] = plan.reader
             each_subject(partial(shift_files, folder=folder, **how), plan.subjects, options.processes, "Shifting")
             files = {one.case: [folder / path.name for path in one.images] for one in plan.subjects}
             for name, model in plan.models.items():
-                predicted = predictions / name / f"{shift}_{severity}"
+                predicted = _predicted(out, name, shift, severity)
                 predict_cases(model, files, predicted, options, plan.folds)
                 dataset_json = model.folder / "dataset.json"
                 judged = evaluate_folders(
                     labels, predicted, replace(plan.judging, dataset_json=dataset_json), name=name
                 )
                 yield (name, shift, severity), judged
+
+
+def _predicted(out: Path, model: str, shift: str, severity: int) -> Path:
+    return out / PREDICTIONS / model / f"{shift}_{severity}"
 
 
 def over_patients(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,21 @@ def test_a_record_that_names_what_is_no_case_moves_nothing(models, root, tmp_pat
     with pytest.raises(ValueError, match="predictions.json: expected a case's name, but "):
         predict_all(models[STUDENT], root / "raw" / PLAIN.name / "imagesTs", out)
     assert victim.read_text() == "not ours" and [path.name for path in out.iterdir()] == [predict.RECORD]
+
+
+def test_the_spacing_of_a_volume_in_tiff_goes_with_its_prediction(models, images, monkeypatch, tmp_path):
+    plain = read_model(models[STUDENT], [0])
+    model = replace(plain, reader="Tiff3DIO", dataset_json={**plain.dataset_json, "file_ending": ".tif"})
+
+    def write(predictor, cases, folder, processes):  # as nnU-Net's Tiff3DIO does
+        for case in cases:
+            (folder / f"{case}.tif").touch()
+            (folder / f"{case}.json").touch()
+
+    monkeypatch.setattr(predict, "_run", write)
+    monkeypatch.setattr(predict, "_predictor", lambda *_: None)
+    found = find_images(images, ".nii.gz")
+    for cases in (["case_1", "case_2"], ["case_2"], ["case_1", "case_2"]):
+        predict_cases(model, {case: found[case] for case in cases}, tmp_path / "out", Predicting(device="cpu"))
+        there = {path.name for path in (tmp_path / "out").glob("case_*")}
+        assert there == {f"{case}.{ending}" for case in cases for ending in ("tif", "json")}

@@ -471,6 +471,14 @@ def test_problems_of_all_models_are_listed_together(folders, tmp_path):
         compare_folders(reference, [a, b], None, tmp_path / "out", JUDGING)
 
 
+def test_all_models_files_are_looked_at_before_the_first_is_judged(folders, tmp_path, monkeypatch):
+    reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
+    monkeypatch.setattr("nnunet_shapekd.evaluation.evaluate.judge", None)
+    (b / "case3.png").unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        compare_folders(reference, [a, b], None, tmp_path / "out", JUDGING)
+
+
 def test_options_out_of_range_are_refused_before_anything_is_judged(folders, tmp_path, capsys):
     paths = [str(folders(name, 0)) for name in ("reference", "a", "b")]
     (tmp_path / "a" / "case0.png").write_bytes(b"no image")

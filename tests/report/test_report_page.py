@@ -501,6 +501,26 @@ def test_predictions_are_not_drawn_where_the_reference_says_to_ignore(evaluation
     assert case.models["A"][2].any() and not case.models["A"][..., 16:].any()
 
 
+def test_overlapping_regions_are_drawn_each_with_its_own_voxels(evaluations, tmp_path):
+    for folder, shift in (("labels", 0), ("A", 4)):
+        write(block(shift), tmp_path / folder / "case.nii.gz")
+    regions = {"both": (1, 2), "two": (2,)}
+    only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A", classes=regions)
+    case, _ = overlays.read_case("case", [only], None)
+    for name, values in regions.items():
+        for kinds, labels in ((case.reference, block()), (case.models["A"], block(4))):
+            assert np.array_equal(np.isin(kinds, case.classes[name]), np.isin(labels, values))
+
+
+def test_a_prediction_of_two_axes_is_drawn_over_a_reference_of_one_slice(evaluations, tmp_path):
+    write(block()[2:3], tmp_path / "labels" / "case.nii.gz")
+    (tmp_path / "A").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(block(4)[2]), str(tmp_path / "A" / "case.nii.gz"))
+    only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A")
+    case, _ = overlays.read_case("case", [only], None)
+    assert np.array_equal(case.models["A"] != 0, block(4)[2:3] != 0)
+
+
 def test_the_page_says_that_files_are_read_as_they_are_now(report):
     assert "The files are read as they are now, while the numbers are those of the evaluation." in report.text
 

@@ -110,7 +110,7 @@ def without(*keys):
         (change_channels, r'does not fit(?s:.)*channels: teacher \{"0": "CT", "1": "PET"\}'),
         (change_configuration, r'does not fit(?s:.)*configuration: teacher "3d_fullres", student "2d"'),
         (change_spacing, r"does not fit(?s:.)*spacing: teacher \[9.0, 9.0\]"),
-        (leak_a_validation_case, "trained on 1 of the cases this student is validated on"),
+        (leak_a_validation_case, "trained on 2 of the cases this student is validated on"),  # of one patient
         (widen, "do not fit the network(?s:.)*seg_layers"),
         (forget_a_layer, "do not fit the network(?s:.)*transpconvs"),
         (diverge, "weights that are not finite"),
