@@ -11,10 +11,11 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
-from nnunet_shapekd.dataset_conversion.downloads import names_in
+from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_of
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target
 from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
 from nnunet_shapekd.files.patients import acdc_folders, read_info
+from nnunet_shapekd.files.walking import file_trouble, walk
 
 LABELS = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 #: column of patients.csv -> key of Info.cfg
@@ -33,25 +34,30 @@ def find_patients(root: Path) -> Found:
         raise ConversionError(
             f"{root}: no patient folders found. Accepted layouts: {LAYOUTS}. Found there: {names_in(root)}"
         )
-    patients = {number: read_patient(folder, subset, root) for number, (folder, subset) in folders.items()}
-    return Found(root, patients, problems)
+    found = Found(root, problems=problems)
+    cines: list[Path] = []
+    for number, (folder, subset) in folders.items():
+        found.patients[number] = read_patient(folder, subset, root, cines)
+    found.leave_out(cines, "4D cines were left out: their frames ED and ES lie beside them.")
+    return found
 
 
-def read_patient(folder: Path, subset: str, root: Path) -> Patient:
-    """The patient of a folder, whose frames ED and ES are cases."""
-    info, problems = read_info(folder / "Info.cfg")
+def read_patient(folder: Path, subset: str, root: Path, cines: list[Path]) -> Patient:
+    """The patient of a folder, whose frames ED and ES are cases; its 4D file is added to the cines."""
+    info, problems = read_info(folder)
+    name = folder.name.lower()
     found: dict[tuple[int, bool], Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.endswith((".nii", ".nii.gz")):
-            continue
+    there = walk(folder, deep=False)
+    problems += there.problems
+    for path in nifti_of([*there.files, *there.folders]):
         match = _NIFTI.fullmatch(path.name)
-        if not match or match[1] != folder.name:
-            example = f"{folder.name}_frame01.nii.gz or {folder.name}_frame01_gt.nii.gz"
+        if not match or match[1].lower() != name:
+            example = f"{name}_frame01.nii.gz or {name}_frame01_gt.nii.gz"
             problems.append(f"{path}: expected a name like {example}; rename it or move it away")
+        elif trouble := file_trouble(path):
+            problems.append(trouble)
         elif match[2] is None:
-            continue  # the 4D cine
-        elif path.is_dir():
-            problems.append(f"{path}: is a folder, not a file; move the file inside it to its place")
+            cines.append(path)
         elif (key := (int(match[2]), bool(match[3]))) in found:
             problems.append(f"{path}: the same frame as {found[key].name}; remove one of the two")
         else:
@@ -61,13 +67,12 @@ def read_patient(folder: Path, subset: str, root: Path) -> Patient:
         if is_gt and frame not in frames:
             problems.append(f"{path}: label without an image; restore the image from the download")
     cases = [
-        Case(f"{folder.name}_frame{frame:02d}", found[frame, False], found.get((frame, True)), subset)
-        for frame in frames
+        Case(f"{name}_frame{frame:02d}", found[frame, False], found.get((frame, True)), subset) for frame in frames
     ]
-    row = {"patient": folder.name, "subset": "", **{column: info.get(key, "") for column, key in INFO.items()}}
+    row = {"patient": name, "subset": "", **{column: info.get(key, "") for column, key in INFO.items()}}
     row["source_folder"] = folder.relative_to(root).as_posix()
     problems = problems or _frame_problems(folder, frames, info)
-    return Patient(folder.name, subset, cases, [row], tuple(problems), info.get("Group", ""))
+    return Patient(name, subset, cases, [row], tuple(problems), info.get("Group", ""))
 
 
 def _frame_problems(folder: Path, frames: list[int], info: dict[str, str]) -> list[str]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from nnunet_shapekd.dataset_conversion.headers import header_problems
+from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.twins import digest
 from nnunet_shapekd.files.images import Image, read_image
-from nnunet_shapekd.files.label_maps import differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.names import name_problem
 from nnunet_shapekd.files.parallel import collect
 
 # A label's origin may differ from its image's by rounding only. The spacing is held to what
 # `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
 SPACING_TOLERANCE = 1e-5
 ORIGIN_TOLERANCE_MM = 1e-3
+AS_THEY_ARE = Reading()
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,11 @@ class Case:
     image: Path
     label: Path | None
     subset: str  # "Tr" or "Ts", as in nnU-Net's folder names
+
+
+def name_problems(cases: Iterable[Any]) -> list[str]:
+    """Cases whose files give them a name that no case may have; each has a name and an image."""
+    return [f"{case.image}: its case's name {why}; rename it" for case in cases if (why := name_problem(case.name))]
 
 
 def label_gaps(cases: Sequence[Case]) -> list[str]:
@@ -46,39 +57,60 @@ def label_gaps(cases: Sequence[Case]) -> list[str]:
     return problems
 
 
-def check_cases(cases: Sequence[Case], label_map: Mapping[int, int], advice: str, processes: int) -> list[str]:
-    """All problems of all cases, in their order; see :func:`check_case`."""
-    check = partial(check_case, label_map=label_map, advice=advice)
+def check_cases(
+    cases: Sequence[Case],
+    label_map: Mapping[int, int],
+    advice: str,
+    processes: int,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """All problems of all cases, in their order, and the digests of the images by case; see :func:`check_case`."""
+    check = partial(check_case, label_map=label_map, advice=advice, reading=reading, look=look)
     # Threads are enough here: reading releases the interpreter's lock, and a process would take a second to start.
     found = collect(ThreadPoolExecutor(processes), check, cases, "Checking cases")
-    return [problem for problems in found for problem in problems]
+    digests = {case.name: pixels for case, (_, pixels) in zip(cases, found, strict=True) if pixels}
+    return [problem for problems, _ in found for problem in problems], digests
 
 
-def check_case(case: Case, label_map: Mapping[int, int], advice: str) -> list[str]:
-    """Reads image and label of a case once and says what is wrong with them; an empty list is a good case.
+def check_case(
+    case: Case,
+    label_map: Mapping[int, int],
+    advice: str,
+    reading: Reading = AS_THEY_ARE,
+    look: Callable[[str, LabelMap], None] | None = None,
+) -> tuple[list[str], str]:
+    """Reads image and label of a case once: what is wrong with them, and the digest of the image's voxels.
 
     Args:
         case: the files.
         label_map: value in the download -> in the dataset; others are refused, with the advice.
         advice: as of :func:`~nnunet_shapekd.files.label_maps.unknown_labels`.
+        reading: how the files are read.
+        look: called with the name and the label map, as it will lie, of each good training case.
     """
     problems: list[str] = []
-    images = []
+    images, pixels = [], ""
+    placed = reading.label_header == "image"
     for path, read in ((case.image, read_image), (case.label, read_label_map)):
         if path is not None:
             try:
-                images.append(_read_volume(path, read))
+                images.append(_read_volume(path, partial(reading.read, read=read)))
             except ValueError as error:
                 problems.append(str(error))
             else:
+                pixels = pixels if path == case.label else digest(images[-1].values)
+                problems += [] if placed and path == case.label else header_problems(path, images[-1])
                 problems += label_problems(path, images[-1], label_map, advice) if path == case.label else []
     if len(images) == 2:
-        problems += space_problems(case.label, *images)
-    return problems
+        problems += space_problems(case.label, *images, only_shape=placed)
+        if look and not problems and case.subset == "Tr":
+            look(case.name, reading.final(images[1]))
+    return problems, pixels
 
 
-def _read_volume(path: Path, read: Callable[[Path], Image]) -> Image:
-    image = read(path)
+def _read_volume(path: Path, read: Callable[[Path], tuple[Image, float]]) -> Image:
+    image, _ = read(path)
     if len(image.shape) != 3 or image.channels != 1:
         shape = "x".join(map(str, image.shape[::-1]))
         raise ValueError(f"{path}: expected one 3D volume, got {shape} with {image.channels} channel(s)")
@@ -95,7 +127,12 @@ def label_problems(path: Path, label: Image, label_map: Mapping[int, int], advic
     return []
 
 
-def space_problems(path: Path, image: Image, label: Image) -> list[str]:
+def space_problems(path: Path, image: Image, label: Image, only_shape: bool = False) -> list[str]:
     """In what the shape, spacing, origin or direction of a label at ``path`` differs from its image's."""
+    if only_shape and image.shape == label.shape:
+        return []
     found = differences(image, label, "its image", SPACING_TOLERANCE, ORIGIN_TOLERANCE_MM)
-    return [f"{path}: {difference}; correct one of the two" for difference in found]
+    advice = "correct one of the two"
+    if image.shape == label.shape:
+        advice += ", or give --label-header image if they fit voxel by voxel"
+    return [f"{path}: {difference}; {advice}" for difference in found]

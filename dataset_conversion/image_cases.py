@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_shapekd.dataset_conversion import pictures
-from nnunet_shapekd.dataset_conversion.downloads import is_hidden, names_in
+from nnunet_shapekd.dataset_conversion.downloads import names_in
 from nnunet_shapekd.dataset_conversion.presets import Layout, Preset
 from nnunet_shapekd.dataset_conversion.target import ConversionError
+from nnunet_shapekd.files.names import same_letters
+from nnunet_shapekd.files.walking import Walk, unused, walk
 
 #: Any file, by its path below the folder without the ending.
 ANY = r"(?P<case>.+)"
@@ -44,6 +46,7 @@ class ImageCase:
     group: str = ""
     stratum: str = ""
     stereo: bool = False
+    unmasked: bool = False  # lacks a mask, and is to be left out for that
     seen: Checked = Checked()
 
     @property
@@ -52,20 +55,34 @@ class ImageCase:
         return self.masks[0][0] if self.masks else None
 
 
-def image_files(folder: Path, argument: str) -> dict[str, list[Path]]:
-    """Files of a known ending anywhere below a folder, by their path below it without the ending.
+def image_files(found: Walk) -> dict[str, list[Path]]:
+    """Files of a known ending, by their path below the folder without the ending, accents in one character each."""
+    files: dict[str, list[Path]] = {}
+    for path in found.files:
+        if path.suffix.lower() in pictures.ENDINGS:
+            below = path.relative_to(found.root).with_suffix("").as_posix()
+            files.setdefault(same_letters(below), []).append(path)
+    return files
 
-    Raises:
-        ConversionError: if there is no such folder.
-    """
+
+def _walk(folder: Path, argument: str) -> Walk:
     if not folder.is_dir():
         raise ConversionError(f"{argument} {folder}: no such folder")
-    files: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        if path.suffix.lower() in pictures.ENDINGS and not is_hidden(path, folder) and path.is_file():
-            files.setdefault(below.with_suffix("").as_posix(), []).append(path)
-    return files
+    return walk(folder)
+
+
+@dataclass
+class Images:
+    """What was found: cases, what is wrong, and the folders, in which there may be files that are of no case."""
+
+    cases: list[ImageCase] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    walks: list[Walk] = field(default_factory=list)
+
+    def unused(self) -> list[str]:
+        """Remarks on files that look like images or masks and are not used."""
+        used = [path for case in self.cases for path in (case.image, *(mask for mask, _ in case.masks))]
+        return [remark for found in self.walks for remark in unused(found, used, pictures.ENDINGS)]
 
 
 def find_cases(
@@ -75,6 +92,7 @@ def find_cases(
     classes: Sequence[str],
     aliases: Mapping[str, str],
     masks_needed: bool = True,
+    unmasked: str = "refuse",
 ) -> tuple[list[ImageCase], list[str]]:
     """Pairs images with their masks; returns cases and problems.
 
@@ -85,6 +103,7 @@ def find_cases(
         classes: Classes that each have a file of their own where the mask pattern has a group `label`.
         aliases: What mask files call a class, in lower case -> class.
         masks_needed: False where there may be no masks at all.
+        unmasked: "refuse" images that lack a mask, or "leave-out": then the case says so.
     """
     problems: list[str] = []
     by_label = {name.lower(): name for name in classes}
@@ -107,16 +126,19 @@ def find_cases(
         taken[name.lower()] = path
         own = tuple(found.pop(key, ()))
         stems = [str(mask.with_suffix("")).lower() for mask, _ in own]
+        missing = [label for label in classes if own and own[0][1] is not None and label not in {n for _, n in own}]
+        lacking = unmasked == "leave-out" and masks_needed and bool(missing or not own)
         doubled = [mask for (mask, _), stem in zip(own, stems, strict=True) if stems.count(stem) > 1]
         if doubled:
             problems.append(f"{doubled[0]}: the same mask as {doubled[1].name}; remove one of the two")
-        elif masks_needed and not own:
-            problems.append(f"{path}: image without a mask; add it, or leave the case out with --exclude {name}")
-        missing = [label for label in classes if own and own[0][1] is not None and label not in {n for _, n in own}]
-        if missing:
+        elif masks_needed and not own and not lacking:
+            out = f"--exclude {name}, or all such images with --unmasked leave-out"
+            problems.append(f"{path}: image without a mask; add it, or leave the case out with {out}")
+        if missing and not lacking:
             problems.append(f"{path}: no mask of {', '.join(missing)}; add it, all background where there is none")
         stratum = (match.groupdict().get("stratum") or "").lower()
-        cases.append(ImageCase(name, key, path, own, layout.subset, stratum=stratum, stereo=layout.stereo))
+        how = {"stratum": stratum, "stereo": layout.stereo, "unmasked": lacking}
+        cases.append(ImageCase(name, key, path, own, layout.subset, **how))
     problems += [f"{path}: mask without an image; restore or remove it" for own in found.values() for path, _ in own]
     return cases, problems
 
@@ -138,15 +160,32 @@ def _key(match: re.Match[str]) -> str:
     return f"{groups['set']}/{groups['case']}" if groups.get("set") else groups["case"]
 
 
-def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str]) -> tuple[list[ImageCase], list[str]]:
-    """Cases of a public set in the first of its layouts that has any, and problems."""
-    files = image_files(root, "ROOT")
+def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str], unmasked: str = "refuse") -> Images:
+    """What there is of a public set, in the first of its layouts of which there is anything.
+
+    Raises:
+        ConversionError: if no layout has any, or one's images lie in several places, as where several sets are below
+            ROOT, each in the same layout.
+    """
+    found = _walk(root, "ROOT")
+    files = image_files(found)
     for layouts in preset.layouts:
-        around = [replace(lay, images=f"(?:.*/)?{lay.images}", masks=f"(?:.*/)?{lay.masks}") for lay in layouts]
-        cases, problems = find_cases(around, files, files, classes, preset.aliases)
+        around = [replace(lay, images=f"(?P<around>.*/)?{lay.images}", masks=f"(?:.*/)?{lay.masks}") for lay in layouts]
+        places: dict[str, set[str]] = {}
+        for layout, match, _ in _matches([(layout.images, layout) for layout in around], files):
+            places.setdefault(layout.images, set()).add(match["around"] or "")
+        for several in (sorted(own) for own in places.values() if len(own) > 1):
+            shown = ", ".join(str(root / place) for place in several)
+            raise ConversionError(
+                f"{root}: holds images of this layout in {len(several)} places, which may be as many sets: give one of "
+                f"{shown} as ROOT, or remove what is there twice; the bundle TrainDataset, TestDataset has the preset "
+                "polyp-bundle"
+            )
+        cases, problems = find_cases(around, files, files, classes, preset.aliases, unmasked=unmasked)
         if cases:
-            return cases, problems
-    raise ConversionError(f"{root}: expected {preset.title} as {preset.expected}, found {names_in(root)}")
+            return Images(cases, found.problems + problems, [found])
+    expected = f"{root}: expected {preset.title} as {preset.expected}, found {names_in(root)}"
+    raise ConversionError([*found.problems, expected])
 
 
 def find_plain_cases(
@@ -156,42 +195,57 @@ def find_plain_cases(
     test_masks: str | Path | None,
     mask_pattern: str | None,
     classes: Sequence[str],
-) -> tuple[list[ImageCase], list[str]]:
-    """Cases of the user's own folders, and problems; the arguments are those of `convert_images`.
+    image_pattern: str | None = None,
+    unmasked: str = "refuse",
+) -> Images:
+    """What there is in the user's own folders; the arguments are those of `convert_images`.
 
     Raises:
         ConversionError: for arguments that do not fit together, a folder that is missing, or one without images.
     """
-    pattern = mask_pattern or ANY
-    try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ConversionError(f"--mask-pattern {pattern}: is no regular expression ({error})") from None
-    if "case" not in compiled.groupindex:
-        raise ConversionError(f"--mask-pattern {pattern}: has no group (?P<case>...), which must say whose mask it is")
+    pattern, of_images = mask_pattern or ANY, image_pattern or ANY
+    compiled = _compiled(pattern, "--mask-pattern")
+    _compiled(of_images, "--image-pattern")
     if test_masks is not None and test_images is None:
         raise ConversionError("--test-masks: needs --test-images")
-    cases, problems = [], []
+    every = Images()
     for subset, picture_folder, mask_folder in (("Tr", images, masks), ("Ts", test_images, test_masks)):
         if picture_folder is None:
             continue
-        found = image_files(Path(picture_folder), "IMAGES" if subset == "Tr" else "--test-images")
-        of_masks = image_files(Path(mask_folder), "MASKS" if subset == "Tr" else "--test-masks") if mask_folder else {}
-        if Path(picture_folder).resolve() == Path(mask_folder or "").resolve() and mask_folder:
-            # masks beside their images, told apart by the pattern
+        walks = [_walk(Path(picture_folder), "IMAGES" if subset == "Tr" else "--test-images")]
+        same = mask_folder and Path(picture_folder).resolve() == Path(mask_folder).resolve()
+        if mask_folder and not same:
+            walks.append(_walk(Path(mask_folder), "MASKS" if subset == "Tr" else "--test-masks"))
+        found, of_masks = image_files(walks[0]), image_files(walks[-1]) if mask_folder else {}
+        if same:  # masks beside their images, told apart by the pattern
             found = {below: paths for below, paths in found.items() if not compiled.fullmatch(below)}
+        unreached = [problem for one in walks for problem in one.problems]
         if not found:
-            raise ConversionError(f"{picture_folder}: no images ({', '.join(pictures.ENDINGS)}) in there")
-        layout = Layout(ANY, pattern, subset)
-        of_subset, wrong = find_cases([layout], found, of_masks, classes, {}, mask_folder is not None)
-        twins = {case.name.lower() for case in cases} & {case.name.lower() for case in of_subset}
-        problems += wrong + [
+            raise ConversionError([*unreached, f"{picture_folder}: no images ({', '.join(pictures.ENDINGS)}) in there"])
+        layout = Layout(of_images, pattern, subset)
+        of_subset, wrong = find_cases([layout], found, of_masks, classes, {}, mask_folder is not None, unmasked)
+        if not of_subset:
+            raise ConversionError(f"--image-pattern {of_images}: matches none of the {len(found)} images' paths")
+        twins = {case.name.lower() for case in every.cases} & {case.name.lower() for case in of_subset}
+        every.problems += unreached + wrong
+        every.problems += [
             f"{case.image}: a training image has the same name; rename one of the two"
             for case in of_subset
             if case.name.lower() in twins
         ]
-        cases += of_subset
-    return cases, problems
+        every.cases += of_subset
+        every.walks += walks
+    return every
+
+
+def _compiled(pattern: str, argument: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise ConversionError(f"{argument} {pattern}: is no regular expression ({error})") from None
+    if "case" not in compiled.groupindex:
+        raise ConversionError(f"{argument} {pattern}: has no group (?P<case>...), which must say what case it is of")
+    return compiled
 
 
 def without(

@@ -28,6 +28,7 @@ class Reading:
     channels: str = "auto"
     empty: str = "refuse"
     alike: float | None = None
+    unmasked: str = "refuse"
 
 
 def read_case(case: ImageCase, reading: Reading) -> tuple[Image.Image, np.ndarray | None, bool]:

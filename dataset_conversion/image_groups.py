@@ -11,6 +11,7 @@ import numpy as np
 from nnunet_shapekd.dataset_conversion.folds import Splits, folds_by_patient, splits_of
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
 from nnunet_shapekd.dataset_conversion.target import ConversionError
+from nnunet_shapekd.dataset_conversion.twins import first_of_each
 
 
 def with_groups(
@@ -56,14 +57,7 @@ def with_twins(
         side: what a case is for, where that is settled ("Tr" or "Ts"; "train" or "val" of an official split): twins on
             two sides are a problem.
     """
-    joined: dict[str, str] = {}  # group -> the group it has become part of
-    problems = []
-
-    def final(group: str) -> str:
-        while group in joined:
-            group = joined[group]
-        return group
-
+    problems, together = [], []
     twins = [(cases[i], cases[j]) for i, j in _twins(cases, alike)]
     for one, other in twins:
         if side(one) != side(other):
@@ -71,9 +65,10 @@ def with_twins(
                 f"{other.image}: is {one.image} again, and one is to judge what is trained on the other; "
                 f"leave one out with --exclude {other.name} or {one.name}"
             )
-        elif final(one.group) != final(other.group):
-            joined[final(other.group)] = final(one.group)
-    return [replace(case, group=final(case.group)) for case in cases], twins, problems
+        else:
+            together.append((one.group, other.group))
+    group_of = first_of_each((case.group for case in cases), together)
+    return [replace(case, group=group_of[case.group]) for case in cases], twins, problems
 
 
 def _twins(cases: Sequence[ImageCase], alike: float | None) -> list[tuple[int, int]]:
@@ -126,6 +121,8 @@ def make_splits(cases: Sequence[ImageCase], part: Callable[[str], str] | None, s
         if not all(sides.values()):
             raise ConversionError("the official split has nothing to train on or to validate on; is the set complete?")
         return [sides]
+    if not training:
+        raise ConversionError(f"nothing to train on: all {len(cases)} images are test images; is the set complete?")
     strata: dict[str, set[str]] = {}
     cases_of: dict[str, list[str]] = {}
     for case in training:

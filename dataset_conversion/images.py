@@ -19,18 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import pictures
+from nnunet_shapekd.dataset_conversion.cases import name_problems
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_problems
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase, find_plain_cases, find_preset_cases, without
 from nnunet_shapekd.dataset_conversion.image_files import Reading, check_case, write_case
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex, make_splits, with_groups, with_twins
 from nnunet_shapekd.dataset_conversion.image_labels import parse_labels
-from nnunet_shapekd.dataset_conversion.presets import PRESETS, Preset
+from nnunet_shapekd.dataset_conversion.more_presets import ALL_PRESETS
+from nnunet_shapekd.dataset_conversion.presets import Preset
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.parallel import map_in_processes
 
 CHANNELS = ("auto", "grey", "rgb")
 EMPTY = ("refuse", "keep", "leave-out")
+UNMASKED = ("refuse", "leave-out")
 #: what a user's own folders say, where the options say nothing
 PLAIN = Preset(channels="auto", threshold=None)
 # Starting a worker costs about as much as reading this many pictures of a megapixel.
@@ -45,7 +48,7 @@ class ImageOptions(Options):
         "masks", metavar="MASKS", nargs="?", help="folder of masks of the same names, whatever their endings"
     )
     preset: str | None = option(
-        "--preset", choices=PRESETS, help="a public set: folders, labels and grouping are known"
+        "--preset", choices=ALL_PRESETS, help="a public set: folders, labels and grouping are known"
     )
     dataset_id: int | None = option("-d", "--dataset-id", type=int, required=True, help="nnU-Net dataset id, 1 to 999")
     labels: Sequence[str] = option(
@@ -74,6 +77,11 @@ class ImageOptions(Options):
         help="what a mask's path without ending is, if not its image's: '(?P<case>.+?)_mask(_[0-9]+)?'; several masks "
         "of a case are merged; with (?P<label>...) each class has its own files",
     )
+    image_pattern: str | None = option(
+        "--image-pattern",
+        metavar="REGEX",
+        help="the same of an image's path: 'Test_Image_(?P<case>[0-9]+)'; other files are no images",
+    )
     test_images: str | Path | None = option("--test-images", metavar="FOLDER", help="for imagesTs")
     test_masks: str | Path | None = option("--test-masks", metavar="FOLDER", help="for labelsTs")
     channels: str | None = option(
@@ -84,6 +92,11 @@ class ImageOptions(Options):
     )
     empty: str | None = option(
         "--empty", choices=EMPTY, help="masks without any class (default: refuse, or the preset's)"
+    )
+    unmasked: str | None = option(
+        "--unmasked",
+        choices=UNMASKED,
+        help="images without a mask, or without one of the masks (default: refuse, or the preset's)",
     )
     exclude: Sequence[str] = option("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
     group: str | None = option(
@@ -108,11 +121,11 @@ def _preset(options: ImageOptions) -> Preset:
                 "expected IMAGES MASKS and --labels, like --labels polyp:255, or --preset NAME and ROOT"
             )
         return PLAIN
-    if name not in PRESETS:
-        raise ConversionError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
-    if any((options.masks, options.test_images, options.test_masks, options.mask_pattern)):
+    if name not in ALL_PRESETS:
+        raise ConversionError(f"--preset {name}: expected one of {', '.join(ALL_PRESETS)}")
+    if any((options.masks, options.test_images, options.test_masks, options.mask_pattern, options.image_pattern)):
         raise ConversionError(f"--preset {name}: knows its folders; give ROOT only, no MASKS, test folders or patterns")
-    return PRESETS[name]
+    return ALL_PRESETS[name]
 
 
 def _reading(options: ImageOptions, preset: Preset) -> Reading:
@@ -126,6 +139,7 @@ def _reading(options: ImageOptions, preset: Preset) -> Reading:
         ("--channels", given("channels"), CHANNELS),
         ("--exif", options.exif, pictures.EXIF),
         ("--empty", given("empty"), EMPTY),
+        ("--unmasked", given("unmasked"), UNMASKED),
     ):
         if value not in allowed:
             raise ConversionError(f"{argument} {value}: expected {', '.join(allowed)}")
@@ -147,7 +161,7 @@ def _reading(options: ImageOptions, preset: Preset) -> Reading:
         )
     if alike is not None and not 0 < alike <= 1:
         raise ConversionError(f"--alike: expected a correlation above 0, at most 1, got {alike}")
-    return Reading(labels, threshold, options.exif, given("channels"), given("empty"), alike)
+    return Reading(labels, threshold, options.exif, given("channels"), given("empty"), alike, given("unmasked"))
 
 
 def _channel_problems(cases: Sequence[ImageCase]) -> list[str]:
@@ -183,15 +197,18 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     reading = _reading(options, preset)
     classes = list(reading.labels.values) if reading.labels.per_file else []
     if options.preset:
-        cases, problems = find_preset_cases(Path(images), preset, classes)
+        found = find_preset_cases(Path(images), preset, classes, reading.unmasked)
     else:
         folders = (images, options.masks, options.test_images, options.test_masks)
-        cases, problems = find_plain_cases(*folders, options.mask_pattern, classes)
-    cases, problems = without(cases, problems, options.exclude)
+        patterns = (options.mask_pattern, classes, options.image_pattern, reading.unmasked)
+        found = find_plain_cases(*folders, *patterns)
+    cases, problems = without(found.cases, found.problems, options.exclude)
+    unmasked = [case for case in cases if case.unmasked]
+    cases = [case for case in cases if not case.unmasked]
     find_group = by_regex(options.group, "--group") if options.group else preset.group
     find_stratum = by_regex(options.stratum, "--stratum") if options.stratum else None
     cases, wrong = with_groups(cases, find_group, find_stratum, preset.part)
-    problems += wrong
+    problems += wrong + name_problems(cases)
 
     check = partial(check_case, reading=reading)
     seen = map_in_processes(check, cases, target.processes, "Checking images", _CASES_PER_WORKER)
@@ -223,7 +240,9 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
         write_one = partial(write_case, folder=folder, reading=reading)
         map_in_processes(write_one, cases, target.processes, "Writing images", _CASES_PER_WORKER)
 
-    remarks = _remarks(cases, left_out, twins, reading)
+    remarks = _remarks(cases, left_out, twins, reading) + found.unused()
+    if unmasked:
+        remarks.append(f"{len(unmasked)} images without a mask were left out (--unmasked leave-out).")
     if options.preset or not find_group:
         remarks.append(preset.note)
     groups = [case.group for case in cases] if find_group else None

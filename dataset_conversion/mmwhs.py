@@ -2,7 +2,7 @@
 
 Files, wherever they lie below ROOT: `ct_train/ct_train_1001_image.nii.gz` and `..._label.nii.gz` to 1020, `mr_train`
 likewise, and `ct_test/ct_test_2001_image.nii.gz` and on, whose labels are not public. The names are those that public
-code reads; the download itself was not at hand.
+code reads; the download itself was not at hand. The label 421 of mr_train_1010 is left atrium, which is 420 elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MODALITIES = {"ct": ("CT", 32), "mr": ("MRI", 33)}
 LAYOUT = "ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz, ct_test_2001_image.nii.gz and mr_..., in any folders"
 NAMES = {205: "MLV", 420: "LA", 500: "LVC", 550: "RA", 600: "RV", 820: "ascending_aorta", 850: "pulmonary_artery"}
 LABEL_MAP = {source: target for target, source in enumerate(NAMES, 1)}
+#: a slip in one label map -> what it stands for
+SLIPS = {421: 420}
 _NIFTI = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label|label_encrypt\w*)(?i:\.nii(?:\.gz)?)")
 
 
@@ -34,7 +36,8 @@ class MmwhsOptions(LabelOptions):
 def find_cases(root: Path, modality: str) -> Found:
     """The cases of a modality; the challenge's test cases are test cases."""
     found = Found(root)
-    files = [file for file in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT) if file[0][1] == modality]
+    sorted_files = found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT)
+    files = [file for file in sorted_files if file[0][1] == modality]
     images, labels = (
         [(int(match[3]), path) for match, path in files if match[4] == kind] for kind in ("image", "label")
     )
@@ -44,8 +47,10 @@ def find_cases(root: Path, modality: str) -> Found:
         found.add(number, f"{modality}_{part}_{number}", image, label, number in test)
     if not images:
         found.problems.append(f"{root}: no {modality} images; expected {LAYOUT}")
-    if n_encrypted := len(files) - len(images) - len(labels):
-        found.remarks.append(f"{n_encrypted} encrypted labels were left out.")
+    others = [path for match, path in sorted_files if match[1] != modality]
+    found.leave_out(others, f"files were left out: they are not {modality}.")
+    encrypted = [path for match, path in files if match[4].startswith("label_encrypt")]
+    found.leave_out(encrypted, "encrypted labels were left out.")
     return found
 
 
@@ -57,11 +62,14 @@ def convert_mmwhs(root: str | Path, options: MmwhsOptions) -> Path:
     if options.modality not in MODALITIES:
         raise ConversionError(f"--modality: expected {', '.join(MODALITIES)}, got {options.modality}")
     channel, dataset_id = MODALITIES[options.modality]
-    label_map = options.label_map(LABEL_MAP)
+    label_map = dict(options.label_map(LABEL_MAP))
+    names = {**NAMES, **{slip: NAMES[value] for slip, value in SLIPS.items()}}
+    if options.modality == "mr":
+        label_map |= {s: label_map[v] for s, v in SLIPS.items() if v in label_map and s not in label_map}
     target = check_target(options, f"MMWHS{options.modality}", dataset_id)
     description = {
         "channel_names": {"0": channel},
-        "labels": label_maps.name_labels(label_map, NAMES, options.names),
+        "labels": label_maps.name_labels(label_map, names, options.names),
         "name": target.name,
         "description": f"Multi-Modality Whole Heart Segmentation challenge 2017, {channel}",
         "reference": "https://zmiclab.github.io/zxh/0/mmwhs/",

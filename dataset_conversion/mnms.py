@@ -12,7 +12,6 @@ model of either dataset fits the other. nnU-Net's own conversion leaves the labe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,13 +20,17 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
-from nnunet_shapekd.dataset_conversion.cases import label_gaps, space_problems
+from nnunet_shapekd.dataset_conversion.cases import label_gaps, name_problems, space_problems
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
+from nnunet_shapekd.dataset_conversion.reading import Reading, reading_of, reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
+from nnunet_shapekd.dataset_conversion.twins import digest, keep_together
+from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
-from nnunet_shapekd.files.images import of_sitk, write_image
+from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
 
@@ -61,27 +64,23 @@ class MnmsOptions(Options):
         default=FOLDERS[1:],
         help=f"folders below ROOT of the test patients (default: {' '.join(FOLDERS[1:])})",
     )
-    train_vendors: Sequence[str] | None = option(
-        "--train-vendors", nargs="+", metavar="A", help="train on these vendors only, test on the others' patients, too"
-    )
-    max_repair_deg: float = option(
-        "--max-repair",
-        type=float,
-        default=1.0,
-        metavar="DEGREES",
-        help="degrees by which axes that are not perpendicular may be turned (default: %(default)s); more is refused",
-    )
+    train_vendors: Sequence[str] | None = learned_vendors()
+    test_vendors: Sequence[str] | None = judged_vendors()
+    max_repair_deg: float = reading_option("max_repair_deg")
+    label_header: str = reading_option("label_header")
+    turn: str = reading_option("turn")
 
 
-def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, list[str]]:
+def check_patient(patient: Patient, reading: Reading) -> tuple[Patient, list[str]]:
     """Reads a patient's files once: the patient with what they say, and what is wrong with them."""
     problems, images = [], {}
     for path in filter(None, (patient.image, patient.label)):
         try:
-            images[path], angle = read_cine(path, max_repair_deg)
+            images[path], angle = read_cine(path, reading.max_repair_deg)
         except ValueError as error:
             problems.append(str(error))
             continue
+        problems += header_problems(path, of_sitk(images[path][..., 0]))
         patient = replace(patient, repair_deg=max(angle, patient.repair_deg))
     if patient.image in images:
         n_frames = images[patient.image].GetSize()[3]
@@ -90,25 +89,31 @@ def check_patient(patient: Patient, max_repair_deg: float) -> tuple[Patient, lis
         if beyond:
             where = f"frames 0 to {n_frames - 1}"
             problems.append(f"{patient.image}: has {where}, the table says {' and '.join(beyond)}; correct the table")
+        else:
+            frames = sitk.GetArrayViewFromImage(images[patient.image])
+            patient = replace(patient, pixels=tuple(digest(frames[patient.frame(phase)]) for phase in ("ED", "ES")))
     if problems or patient.label is None:
         return patient, problems
     image, label = images[patient.image], images[patient.label]
     if image.GetSize() != label.GetSize():
         sizes = f"{label.GetSize()} differs from its image's {image.GetSize()}"
         return patient, [f"{patient.label}: size {sizes}; correct one of them"]
-    problems += space_problems(patient.label, of_sitk(image[..., 0]), of_sitk(label[..., 0]))
+    if reading.label_header == "own":
+        problems += space_problems(patient.label, of_sitk(image[..., 0]), of_sitk(label[..., 0]))
     return patient, problems + _label_problems(patient, label)
 
 
 def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     try:
-        values = as_label_map(of_sitk(label), patient.label).values
+        frames = [as_label_map(of_sitk(label[..., i]), patient.label).values for i in range(label.GetSize()[3])]
     except ValueError as error:
         return [str(error)]
     advice = "correct or remove the patient"
-    if problems := unknown_labels(patient.label, values_in(values), {0, *LABEL_MAP}, advice):
+    if problems := unknown_labels(
+        patient.label, sorted({value for frame in frames for value in values_in(frame)}), {0, *LABEL_MAP}, advice
+    ):
         return problems
-    labelled = [frame for frame, of_frame in enumerate(values) if of_frame.any()]
+    labelled = [frame for frame, of_frame in enumerate(frames) if of_frame.any()]
     empty = [f"{phase} {patient.frame(phase)}" for phase in ("ED", "ES") if patient.frame(phase) not in labelled]
     if not empty:
         return []
@@ -119,18 +124,24 @@ def _label_problems(patient: Patient, label: sitk.Image) -> list[str]:
     ]
 
 
-def write_patient(patient: Patient, folder: Path, max_repair_deg: float) -> None:
+def write_patient(patient: Patient, folder: Path, reading: Reading) -> None:
     """Writes the frames ED and ES below a dataset folder, with their labels where there are some."""
-    image, _ = read_cine(patient.image, max_repair_deg)
-    label = read_cine(patient.label, max_repair_deg)[0] if patient.label else None
+    image, _ = read_cine(patient.image, reading.max_repair_deg)
+    label = read_cine(patient.label, reading.max_repair_deg)[0] if patient.label else None
     for phase in ("ED", "ES"):
         case, frame = patient.case(phase), patient.frame(phase)
+        of_image = of_sitk(image[..., frame])
         target = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
-        sitk.WriteImage(image[..., frame], str(target), useCompression=True)
+        if reading.turn == "none":
+            write_by_itk(image[..., frame], target)
+        else:
+            final = reading.final(of_image)
+            write_image(final.values, final, target)
         if label is not None:
-            of_frame = as_label_map(of_sitk(label[..., frame]), patient.label)
-            target = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
-            write_image(relabel(of_frame.values, LABEL_MAP), of_frame, target)
+            final = reading.final(as_label_map(of_sitk(label[..., frame]), patient.label), of_image)
+            write_image(
+                relabel(final.values, LABEL_MAP), final, folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
+            )
 
 
 def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path:
@@ -140,22 +151,26 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     """
     root = Path(root)
     target = check_target(options, "MNMs", 28)
-    if not 0 <= options.max_repair_deg <= 10:
-        raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
+    reading = reading_of(options)
     table = find_table(root, options.table)
-    patients, problems = find_patients(root, table, options.train_from, options.test_from, options.train_vendors)
-    problems += label_gaps([patient.case("ED") for patient in patients])
+    vendors = options.train_vendors, options.test_vendors
+    patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
+    cases = [patient.case("ED") for patient in patients]
+    problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")
-    problems = problems or splits_problems(splits, target.other_splits)
-    check = partial(check_patient, max_repair_deg=options.max_repair_deg)
+    check = partial(check_patient, reading=reading)
     seen = map_in_processes(check, patients, target.processes, "Checking patients", _CASES_PER_WORKER)
     problems = problems + [problem for _, found in seen for problem in found]
+    patients = [patient for patient, _ in seen]
+    if not problems:
+        with listed(problems):
+            splits, twins = keep_together(patients, {patient.name: patient.pixels for patient in patients}, splits)
+            problems += splits_problems(splits, target.other_splits)
     if problems:
         raise ConversionError(problems)
 
-    patients = [patient for patient, _ in seen]
     description = {
         "channel_names": {"0": "cineMRI"},
         "labels": LABELS,
@@ -167,13 +182,13 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         "citation": "Campello et al., IEEE Transactions on Medical Imaging 40(12):3543-3554, 2021",
         "licence": "see the terms of the M&Ms download",
     }
-    vendors = {
+    cases_of = {
         vendor: [case.name for patient in patients if patient.row["Vendor"] == vendor for case in patient.cases]
         for vendor in sorted({patient.row["Vendor"] for patient in patients})
     }
 
     def write(folder: Path) -> None:
-        write_one = partial(write_patient, folder=folder, max_repair_deg=options.max_repair_deg)
+        write_one = partial(write_patient, folder=folder, reading=reading)
         map_in_processes(write_one, patients, target.processes, "Writing frames", _CASES_PER_WORKER)
 
     dataset = Dataset(
@@ -182,9 +197,9 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         description,
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table) + _remarks(patients),
+        left_out(root, table, patients) + twins + _remarks(patients),
         [patient.name for patient in patients for _ in patient.cases],
-        lists={"vendors.json": vendors},
+        lists={"vendors.json": cases_of},
     )
     return dataset.write(write)
 
@@ -198,9 +213,7 @@ def _row(patient: Patient, phase: str) -> dict[str, object]:
 
 
 def _remarks(patients: Sequence[Patient]) -> list[str]:
-    n = Counter((patient.row["Vendor"], patient.subset) for patient in patients)
-    shown = ", ".join(f"{vendor} {n[vendor, 'Tr']} + {n[vendor, 'Ts']}" for vendor in sorted({v for v, _ in n}))
-    remarks = [f"Patients by vendor, training + test: {shown}."]
+    remarks = [vendor_remark([(patient.row["Vendor"], patient.subset) for patient in patients])]
     repaired = [f"{patient.name} ({patient.repair_deg:.3f})" for patient in patients if patient.repair_deg]
     if repaired:
         axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.cases import Case
-from nnunet_shapekd.dataset_conversion.downloads import ending_problems, is_hidden, names_in, nifti_below
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, ending_problems, names_in, nifti_below
 from nnunet_shapekd.dataset_conversion.target import ConversionError
+from nnunet_shapekd.dataset_conversion.vendors import subset_by_vendor, vendor_problems
+from nnunet_shapekd.files.walking import file_trouble, unused, walk
 
 LAYOUT = "ROOT/Training/Labeled/CODE/CODE_sa.nii.gz and CODE_sa_gt.nii.gz, Validation, Testing and a CSV"
 REQUIRED = ("External code", "Vendor", "Centre", "ED", "ES")
@@ -19,7 +21,7 @@ _NIFTI = re.compile(r"(.+)_sa(_gt)?\.nii(?:\.gz)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient's files and row of the table; `n_frames` and `repair_deg` are known once the files were read."""
+    """One patient's files and row of the table; what follows is known once the files were read."""
 
     name: str  # its code
     image: Path
@@ -28,6 +30,7 @@ class Patient:
     row: Mapping[str, str] = field(default_factory=dict)
     n_frames: int = 0
     repair_deg: float = 0.0
+    pixels: tuple[str, ...] = ()
 
     def frame(self, phase: str) -> int:
         """The index of ED or ES, from 0 on."""
@@ -56,6 +59,8 @@ def find_table(root: Path, given: str | Path | None) -> Path:
         found = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
         if len(found) > 1:
             raise ConversionError(f"{folder}: has several CSV files; name M&Ms' table with --csv")
+        if found and (trouble := file_trouble(found[0])):
+            raise ConversionError(trouble)
         if found:
             return found[0]
     raise ConversionError(f"{root}: expected M&Ms' table (CSV) there or above; name it with --csv")
@@ -63,19 +68,9 @@ def find_table(root: Path, given: str | Path | None) -> Path:
 
 def read_table(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The rows by patient, and what is wrong with them."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lines, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConversionError(f"{path}: cannot be read as CSV ({error}); restore it from the download") from None
-    missing = [column for column in REQUIRED if column not in columns]
-    if missing:
-        raise ConversionError(f"{path}: expected the columns {', '.join(REQUIRED)}, {', '.join(missing)} missing")
     rows: dict[str, dict[str, str]] = {}
     problems = []
-    for line in lines:
-        row = {key: (value or "").strip() for key, value in line.items() if isinstance(key, str) and key}
+    for row in tables.read_table(path, REQUIRED):
         if rows.setdefault(row["External code"], row) != row:
             problems.append(f"{path}: has two different rows of {row['External code']}; remove one")
     return rows, problems
@@ -111,7 +106,7 @@ def folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: C
     below = {(around, code) for parent, code in images for around in (parent, *parent.parents)}
     not_empty = {around for around, _ in below}
     problems = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_dir() and not is_hidden(path, folder)):
+    for path in walk(folder).folders:
         known = path.name in codes
         if (path, path.name) not in below if known else path.parent == folder and path not in not_empty:
             name = path.name if known else "CODE"
@@ -119,22 +114,31 @@ def folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: C
     return problems
 
 
-def left_out(root: Path, table: Path) -> list[str]:
-    """Remarks on patients of the table that have no image anywhere below ROOT, and on those without labels."""
-    found = {match[1] for path in nifti_below(root) if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
+def left_out(root: Path, table: Path, patients: Sequence[Patient]) -> list[str]:
+    """Remarks on the table's patients without an image below ROOT, those without labels, and files not used."""
+    there = walk(root)
+    found = {match[1] for path in there.files if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
     remarks = []
     if absent := sorted(read_table(table)[0].keys() - found):
         remarks.append(f"{len(absent)} patients of the table are not in {root}: {', '.join(absent)}")
-    if unlabelled := len(find_files(root / "Training/Unlabeled")[0]):
-        remarks.append(f"The {unlabelled} patients of Training/Unlabeled have no labels and were left out.")
-    return remarks
+    unlabelled = [*find_files(root / "Training/Unlabeled")[0].values()]
+    if unlabelled:
+        remarks.append(f"The {len(unlabelled)} patients of Training/Unlabeled have no labels and were left out.")
+    used = [path for patient in patients for path in (patient.image, patient.label) if path is not None]
+    return [*remarks, *unused(there, used + unlabelled, NIFTI_ENDINGS)]
 
 
 def find_patients(
-    root: Path, table: Path, train_from: Sequence[str], test_from: Sequence[str], train_vendors: Sequence[str] | None
+    root: Path,
+    table: Path,
+    train_from: Sequence[str],
+    test_from: Sequence[str],
+    train_vendors: Sequence[str] | None,
+    test_vendors: Sequence[str] | None = None,
 ) -> tuple[list[Patient], list[str]]:
-    """The patients of the folders named, and problems; training patients of other vendors become test patients."""
+    """The patients of the folders named, and problems; who is trained on, judged, or left out also by vendor."""
     rows, problems = read_table(table)
+    problems = walk(root).problems + problems if root.is_dir() else problems
     patients: dict[str, Patient] = {}
     for folder in (*train_from, *test_from):
         if not (root / folder).is_dir():
@@ -160,14 +164,14 @@ def find_patients(
             else:
                 wrong = row_problems(table, rows[code], code) + ending_problems(filter(None, (image, label)))
                 problems += wrong
-                wanted = train_vendors is None or rows[code]["Vendor"] in train_vendors
                 if not wrong:
-                    subset = "Tr" if folder in train_from and wanted else "Ts"
+                    subset = "Tr" if folder in train_from else "Ts"
                     patients[code] = Patient(code, image, label, subset, rows[code])
-    vendors = {patient.row["Vendor"] for patient in patients.values()}
-    for vendor in train_vendors or ():
-        if vendor not in vendors:
-            problems.append(
-                f"--train-vendors {vendor}: no such vendor; there are {', '.join(sorted(vendors)) or 'none'}"
-            )
-    return [patients[code] for code in sorted(patients)], problems
+    vendors = train_vendors, test_vendors
+    problems += vendor_problems({patient.row["Vendor"] for patient in patients.values()}, *vendors)
+    divided = [
+        replace(patient, subset=subset)
+        for _, patient in sorted(patients.items())
+        if (subset := subset_by_vendor(patient.subset, patient.row["Vendor"], *vendors))
+    ]
+    return divided, problems

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from nnunet_shapekd.dataset_conversion.image_labels import Labels
 from nnunet_shapekd.files.label_maps import unknown_labels, values_in
+from nnunet_shapekd.files.walking import file_trouble
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: what to do with a file whose EXIF orientation says that viewers turn it
@@ -44,6 +45,8 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
         ValueError: if it cannot be read whole, holds several pictures, or is turned by EXIF and ``exif`` is "refuse",
             or Pillow cannot turn it.
     """
+    if trouble := file_trouble(path):
+        raise ValueError(trouble)
     try:
         with Image.open(path) as picture:
             n_frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1  # a camera's JPG with preview
@@ -52,7 +55,11 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
     except Exception as error:  # Pillow's plugins have an exception each for a broken file
         raise ValueError(f"{path}: cannot be read ({error}); restore or remove it") from None
     if n_frames > 1:
-        raise ValueError(f"{path}: holds {n_frames} pictures, expected one; save them as files of their own")
+        raise ValueError(
+            f"{path}: holds {n_frames} pictures, expected one; save them as files of their own. If it is a volume, it "
+            'needs no conversion: nnU-Net reads TIFF, with the voxel size in mm in a file {"spacing": [Z, Y, X]} named '
+            "as the case is, with the ending .json"
+        )
     if orientation in _BACK:
         uncompressed = picture.format == "TIFF" and picture.tag_v2.get(_TIFF_COMPRESSION, 1) == 1
         if orientation >= 5 and uncompressed and picture.mode in _MAPPED_MODES:

@@ -58,6 +58,7 @@ class Preset:
     nested: bool = False
     channels: str = "rgb"
     empty: str = "refuse"
+    unmasked: str = "refuse"
     alike: float | None = None
     group: Callable[[str], str] | None = None
     part: Callable[[str], str] | None = None

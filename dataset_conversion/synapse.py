@@ -2,7 +2,8 @@
 
 Layout: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`, 0001 to 0010 and 0021 to
 0040; ROOT is the folder that holds RawData, or Training, or img and label. `RawData/Testing` has no labels and is left
-out. The layout is the one that public code reads; the download itself was not at hand.
+out. Many copies have `imagesTr/img0001.nii.gz` and `labelsTr/label0001.nii.gz`, with `imagesTs`. The layouts are those
+that public code reads; the download itself was not at hand.
 
 TransUNet (Chen et al., arXiv:2102.04306) has eight of the organs, in an order of its own, and reports on twelve of the
 cases (its repository's lists/lists_Synapse): here they become the test set, so that numbers can be compared and nothing
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps, volumes
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_below, nifti_files
+from nnunet_shapekd.dataset_conversion.organs import TRANSUNET_ORGANS, organs_map  # noqa: F401 (both are public)
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
 
@@ -26,13 +28,11 @@ ORGANS = (
     "spleen", "right_kidney", "left_kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
     "inferior_vena_cava", "portal_and_splenic_veins", "pancreas", "right_adrenal_gland", "left_adrenal_gland",
 )  # fmt: skip
-#: in the order of their values in TransUNet's data, 1 to 8
-TRANSUNET_ORGANS = (
-    "aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach",
-)  # fmt: skip
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 SPLITS = ("transunet", "folds")
+#: folders of images and labels, and of images without labels beside them
+_FOLDERS = (("img", "label", "../Testing"), ("imagesTr", "labelsTr", "imagesTs"))
 _NIFTI = {kind: re.compile(kind + r"(\d{4})(?i:\.nii(?:\.gz)?)") for kind in ("img", "label")}
 
 
@@ -41,7 +41,11 @@ class SynapseOptions(VolumeOptions):
     """Options of Synapse."""
 
     organs: int = option(
-        "--organs", type=int, choices=(8, 13), default=8, help="TransUNet's eight in its order, or all (default: 8)"
+        "--organs",
+        type=int,
+        choices=(4, 8, 13),
+        default=8,
+        help="TransUNet's eight in its order, CHAOS's four, or all (default: 8)",
     )
     split: str = option(
         "--split", choices=SPLITS, default=SPLITS[0],
@@ -49,31 +53,22 @@ class SynapseOptions(VolumeOptions):
     )  # fmt: skip
 
 
-def label_map(n_organs: int) -> dict[int, int]:
-    """The download's values -> those of 8 or 13 organs."""
-    chosen = {8: TRANSUNET_ORGANS, 13: ORGANS}
-    if n_organs not in chosen:
-        raise ConversionError(f"--organs: expected 8 or 13, got {n_organs}")
-    target_of = {organ: value for value, organ in enumerate(chosen[n_organs], 1)}
-    return {source: target_of.get(organ, 0) for source, organ in enumerate(ORGANS, 1)}
-
-
 def find_cases(root: Path, split: str | None) -> Found:
     """The labelled cases; with the split "transunet" its twelve are test cases, all of which must be there."""
     if split not in (*SPLITS, None):
         raise ConversionError(f"--split: expected {' or '.join(SPLITS)}, got {split}")
-    bases = [base for base in (root / "RawData/Training", root / "Training", root) if (base / "img").is_dir()]
-    if not bases:
-        raise ConversionError(
-            f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT; found: {names_in(root)}"
-        )
     found = Found(root)
+    bases = (root / "RawData/Training", root / "Training", root)
+    places = [(base, *names) for base in bases for names in _FOLDERS if nifti_below(base / names[0])]
+    if not places:
+        raise ConversionError(
+            f"{root}: expected ROOT/{LAYOUT}, or RawData or Training as ROOT, or imagesTr and labelsTr; found: "
+            f"{names_in(root)}"
+        )
+    base, of_images, of_labels, without = places[0]
     images, labels = (
-        [
-            (int(match[1]), path)
-            for match, path in found.sort(nifti_files(bases[0] / kind, LAYOUT), _NIFTI[kind], LAYOUT)
-        ]
-        for kind in ("img", "label")
+        [(int(match[1]), path) for match, path in found.sort(nifti_files(base / folder, LAYOUT), pattern, LAYOUT)]
+        for folder, pattern in ((of_images, _NIFTI["img"]), (of_labels, _NIFTI["label"]))
     )
     test = TRANSUNET_TEST if split == "transunet" else ()
     for number, (image, label) in found.pair(images, labels).items():
@@ -81,15 +76,14 @@ def find_cases(root: Path, split: str | None) -> Found:
     missing = [f"img{number:04d}" for number in test if number not in found.patients]
     if missing:
         found.problems.append(
-            f"{bases[0] / 'img'}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
+            f"{base / of_images}: TransUNet's test cases {', '.join(missing)} are missing; restore them from the "
             "download, or divide the cases with --split folds or your own lists"
         )
     absent = [f"img{number:04d}" for number in LABELLED if number not in (*found.patients, *test)]
     if absent and split is not None:
         found.remarks.append(f"{len(absent)} of the {len(LABELLED)} labelled cases are not there: {', '.join(absent)}.")
-    n_testing = sum(path.name.lower().startswith("img") for path in nifti_below(bases[0].parent / "Testing"))
-    if n_testing:
-        found.remarks.append(f"The {n_testing} images of Testing have no labels and were left out.")
+    testing = [path for path in nifti_below(base / without) if path.name.lower().startswith("img")]
+    found.leave_out(testing, f"images of {Path(without).name} have no labels and were left out.")
     return found
 
 
@@ -98,7 +92,7 @@ def convert_synapse(root: str | Path, options: SynapseOptions = SynapseOptions()
 
     Returns its folder; raises as :func:`~.volumes.convert_volumes`.
     """
-    values = label_map(options.organs)
+    values = organs_map(ORGANS, options.organs)
     target = check_target(options, "Synapse", 34)
     found = find_cases(Path(root), options.split if options.train is None else None)
     description = {

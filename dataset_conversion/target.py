@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from nnunet_shapekd.files.leftovers import being_made
+from nnunet_shapekd.files.output import check_free
 from nnunet_shapekd.files.parallel import default_processes
 
 
@@ -95,8 +97,12 @@ def check_target(options: Options, name: str, dataset_id: int) -> Target:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConversionError(f"dataset name: expected letters, digits, '_' and '-' only, got {name!r}")
     prefix = f"Dataset{dataset_id:03d}"
-    for existing in filter(Path.is_dir, sorted(raw.glob(f"{prefix}*"))):
-        raise ConversionError(f"{existing} exists already and is left as it is: delete it or choose another id with -d")
+    check_id(raw, dataset_id)
+    for unfinished in being_made(raw / f".shapekd-partial-{prefix}"):
+        raise ConversionError(
+            f"{unfinished}: another conversion writes a dataset of the same id; choose another with -d, or remove that "
+            "folder if the other is no more"
+        )
     for folder in filter(None, (preprocessed, results)):
         for existing in filter(Path.is_dir, sorted(folder.glob(f"{prefix}*"))):
             if existing.name != f"{prefix}_{name}":
@@ -109,8 +115,18 @@ def check_target(options: Options, name: str, dataset_id: int) -> Target:
     if not 0 <= options.seed < 2**32:
         raise ConversionError(f"--seed: expected 0 to {2**32 - 1}, got {options.seed}")
     dataset = f"{prefix}_{name}"
+    try:
+        check_free(raw / dataset, None)
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
     splits = preprocessed / dataset / "splits_final.json" if preprocessed else None
     return Target(raw / dataset, dataset_id, name, splits, options.seed, processes)
+
+
+def check_id(raw: Path, dataset_id: int) -> None:
+    """Raises ConversionError where nnU-Net's raw folder has a dataset of this id: it refuses an id with two names."""
+    for existing in filter(Path.is_dir, sorted(raw.glob(f"Dataset{dataset_id:03d}*"))):
+        raise ConversionError(f"{existing} exists already and is left as it is: delete it or choose another id with -d")
 
 
 class Command:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
-from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps
-from nnunet_shapekd.dataset_conversion.downloads import few
-from nnunet_shapekd.dataset_conversion.folds import Splits, read_lists, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.anatomy import Looking
+from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
+from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
+from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
+from nnunet_shapekd.dataset_conversion.room import room_problems
 from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
+from nnunet_shapekd.dataset_conversion.twins import keep_together
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
+from nnunet_shapekd.files.walking import unused, walk
 
 _LIST = "JSON list of patients' numbers {}; those in no list are left out"
 
@@ -26,6 +32,9 @@ class VolumeOptions(Options):
         "--train", metavar="JSON", help=_LIST.format("to train on, with --val instead of five folds")
     )
     val: str | Path | None = option("--val", metavar="JSON", help=_LIST.format("to validate on"))
+    max_repair_deg: float = reading_option("max_repair_deg")
+    label_header: str = reading_option("label_header")
+    turn: str = reading_option("turn")
     test: str | Path | None = option("--test", metavar="JSON", help=_LIST.format("for imagesTs and labelsTs"))
 
 
@@ -65,6 +74,11 @@ class Patient:
     problems: tuple[str, ...] = ()
     stratum: str = ""
 
+    @property
+    def files(self) -> list[Path]:
+        """Images and labels."""
+        return [file for case in self.cases for file in (case.image, case.label) if file is not None]
+
     def in_subset(self, subset: str) -> Patient:
         """The same patient for another use."""
         return replace(self, subset=subset, cases=[replace(case, subset=subset) for case in self.cases])
@@ -72,12 +86,21 @@ class Patient:
 
 @dataclass
 class Found:
-    """What a download holds: patients by number, what is wrong, and what was left out."""
+    """What a download holds: patients by number, what is wrong, what to say at the end, and the files left out."""
 
     root: Path
     patients: dict[int, Patient] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+    #: patients that validate in the set's own one fold; None is five folds
+    validate: set[int] | None = None
+
+    def leave_out(self, files: Collection[Path], why: str) -> None:
+        """Files of the set's own that become no cases: one remark says how many they are, what and why."""
+        self.left_out += files
+        if files:
+            self.remarks.append(f"{len(files)} {why}")
 
     def sort(self, files: Iterable[Path], pattern: re.Pattern[str], layout: str) -> list[tuple[re.Match[str], Path]]:
         """The files whose names match wholly; others become a problem."""
@@ -93,18 +116,20 @@ class Found:
         by_number: list[dict[int, Path]] = [{}, {}]
         for kind, files in zip(by_number, (images, labels), strict=True):
             for number, path in files:
-                if kind.setdefault(number, path) != path:
+                if os.path.realpath(kind.setdefault(number, path)) != os.path.realpath(path):
                     self.problems.append(f"{path}: the same case as {kind[number]}; remove one of the two")
         with_image, with_label = by_number
         for number in sorted(with_label.keys() - with_image.keys()):
             self.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
         return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
 
-    def add(self, number: int, name: str, image: Path, label: Path | None, is_test: bool) -> None:
-        """A patient of one case, of the same name."""
-        subset = "Ts" if is_test else "Tr"
-        row = {"case": name, "patient": name, "subset": "", "source": image.relative_to(self.root).as_posix()}
-        self.patients[number] = Patient(name, subset, [Case(name, image, label, subset)], [row])
+    def add(
+        self, number: int, name: str, image: Path, label: Path | None, is_test: bool, patient: str | None = None
+    ) -> None:
+        """A patient of one case, of the same name unless one is given."""
+        subset, patient = "Ts" if is_test else "Tr", patient or name
+        row = {"case": name, "patient": patient, "subset": "", "source": image.relative_to(self.root).as_posix()}
+        self.patients[number] = Patient(patient, subset, [Case(name, image, label, subset)], [row])
 
 
 def convert_volumes(
@@ -131,6 +156,7 @@ def convert_volumes(
     Raises:
         ConversionError: listing all problems found; nothing was written.
     """
+    reading = reading_of(options)
     lists = {"train": options.train, "val": options.val, "test": options.test}
     if (options.train is None) != (options.val is None) or (options.test and not options.train):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
@@ -141,23 +167,43 @@ def convert_volumes(
         patients = {n: patient.in_subset(subset_of[n]) for n, patient in patients.items() if n in subset_of}
     cases = [case for patient in patients.values() for case in patient.cases]
     problems = found.problems + problems + [text for patient in patients.values() for text in patient.problems]
-    problems += label_gaps(cases)
-    splits: Splits = []
+    there = walk(found.root)
+    problems = list(dict.fromkeys(there.problems + problems))
+    problems += name_problems(cases) + label_gaps(cases)
+    splits, val = [], None
     with listed(problems):
-        val = None if options.train is None else [patients[number].name for number in numbers.get("val", [])]
+        validate = found.validate if options.train is None else numbers.get("val", [])
+        val = None if validate is None else [patients[n].name for n in validate if patients[n].subset == "Tr"]
+        if val == []:
+            raise ConversionError(
+                "the set's own fold has nobody to validate on; give --train and --val, or other folds"
+            )
         splits = splits_by_patient(patients.values(), target.seed, val)
-    problems = problems or splits_problems(splits, target.other_splits)
     advice = "correct the file"
     if isinstance(options, LabelOptions):
         advice += (
             f", or say what it becomes, as in --labels {label_maps.show_label_map(label_map)},VALUE:0 (0 drops it)"
         )
-    problems = problems + check_cases(cases, label_map, advice, target.processes)
+    files = [file for patient in patients.values() for file in patient.files]
+    if not problems and (full := room_problems(target.folder, files)):
+        raise ConversionError(full)
+    looking = Looking(label_map, description)
+    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
+    problems += wrong
+    if not problems:
+        problems = looking.problems(found.root, isinstance(options, LabelOptions))
+        whole = {patient.name: [pixels[case.name] for case in patient.cases] for patient in patients.values()}
+        with listed(problems):
+            splits, remarks = keep_together(patients.values(), whole, splits, val is None)
+            found.remarks += remarks
+            problems += splits_problems(splits, target.other_splits)
     if problems:
         raise ConversionError(problems)
 
     if n_left_out := len(found.patients) - len(patients):
         found.remarks.append(f"{n_left_out} patients are in no list and were left out.")
+    used = {*found.left_out, *(file for patient in found.patients.values() for file in patient.files)}
+    found.remarks += unused(there, used, NIFTI_ENDINGS)
     whose = [patient.name for patient in patients.values() for _ in patient.cases]
     dataset = Dataset(
         target,
@@ -168,5 +214,13 @@ def convert_volumes(
         found.remarks,
         whose if len(cases) > len(patients) else None,
         plan_arguments=plan_arguments,
+        lie=looking.lie,
     )
-    return dataset.write(lambda folder: write_cases(folder, cases, label_map, target.processes))
+
+    def write(folder: Path) -> None:
+        repaired = write_cases(folder, cases, label_map, target.processes, reading)
+        if shown := [f"{name} ({angle:.3f})" for name, angle in repaired.items() if angle]:
+            axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
+            found.remarks.append(f"{axes}: {', '.join(shown)}")
+
+    return dataset.write(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -16,9 +17,15 @@ from typing import Any
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
-from nnunet_shapekd.dataset_conversion.target import Target
-from nnunet_shapekd.files.images import write_image
+from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.target import Target, check_id
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
+from nnunet_shapekd.files.images import read_image, write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
+from nnunet_shapekd.files.lock import alone_in
+from nnunet_shapekd.files.lying import lie_of_files
+from nnunet_shapekd.files.names import cell
+from nnunet_shapekd.files.orientation import Lie
 from nnunet_shapekd.files.output import new_folder
 from nnunet_shapekd.files.parallel import collect, map_in_processes
 
@@ -43,6 +50,7 @@ class Dataset:
         unit: what groups are.
         plan_arguments: of the command to type next.
         lists: names of more files -> their JSON.
+        lie: how it lies in the grid, where that is known already.
     """
 
     target: Target
@@ -55,6 +63,7 @@ class Dataset:
     unit: str = "patients"
     plan_arguments: str = " -c 2d"
     lists: Mapping[str, Any] = field(default_factory=dict)
+    lie: Lie | None = None
 
     def write(self, write_files: Callable[[Path], None]) -> Path:
         """Writes the whole dataset or nothing, says what to type next, and returns the folder.
@@ -64,7 +73,8 @@ class Dataset:
         """
         training = sum(case.subset == "Tr" for case in self.cases)
         content = {**self.description, "numTraining": training, "converted_by": "nnunet_shapekd"}
-        with new_folder(self.target.folder) as folder:
+        raw = self.target.folder.parent
+        with contextlib.ExitStack() as held, new_folder(self.target.folder) as folder:
             for case in self.cases:
                 (folder / f"images{case.subset}").mkdir(exist_ok=True)
                 if case.label is not None:
@@ -75,11 +85,14 @@ class Dataset:
             with (folder / "patients.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(self.rows)
-        self._print_summary()
+                writer.writerows({column: cell(value) for column, value in row.items()} for row in self.rows)
+            lie = self.lie or lie_of_files(folder.glob("labelsTr/*"), labels_of_dataset(self.description).classes)
+            held.enter_context(alone_in(raw))  # until the folder has its name
+            check_id(raw, self.target.dataset_id)
+        self._print_summary(lie)
         return self.target.folder
 
-    def _print_summary(self) -> None:
+    def _print_summary(self, lie: Lie | None) -> None:
         parts, n_folds = [], len(self.splits)
         for subset, what in (("Tr", "training"), ("Ts", "test")):
             own = [i for i, case in enumerate(self.cases) if case.subset == subset]
@@ -89,6 +102,7 @@ class Dataset:
         folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
         print(
             *self.remarks,
+            *([f"How it lies in the grid: {lie}."] if lie else []),
             f"Wrote {self.target.folder}: {', '.join(parts)}, {n_folds} fold{'s' * (n_folds != 1)}.",
             f"Next: nnUNetv2_plan_and_preprocess -d {self.target.dataset_id}{self.plan_arguments}",
             f"Train {folds} only: for any other number nnU-Net splits at random by case, not by patient.",
@@ -101,30 +115,53 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=4) + "\n")
 
 
-def write_cases(folder: Path, cases: Sequence[Case], label_map: Mapping[int, int], processes: int) -> None:
+def write_cases(
+    folder: Path, cases: Sequence[Case], label_map: Mapping[int, int], processes: int, reading: Reading
+) -> dict[str, float]:
     """Writes the cases below a dataset folder; `.nii.gz` byte for byte, `.nii` compressed, test labels where given.
 
-    Labels are written anew where the label map changes values.
+    Labels are written anew where the label map changes values, and what the reading changes is, too.
+
+    Returns:
+        Case -> by how many degrees its axes were turned, of those that are written anew.
     """
-    copied = [(case.image, folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz") for case in cases]
-    labels = [
-        (case.label, folder / f"labels{case.subset}" / f"{case.name}.nii.gz")
-        for case in cases
-        if case.label is not None
-    ]
-    if all(source == target for source, target in label_map.items()):
-        copied, labels = copied + labels, []
+    same_values = all(source == target for source, target in label_map.items())
+    copied, made = [], []
+    for case in cases:
+        image = folder / f"images{case.subset}" / f"{case.name}_0000.nii.gz"
+        label = folder / f"labels{case.subset}" / f"{case.name}.nii.gz"
+        anew = reading.changes(case.image)
+        (made if anew else copied).append((case.image, image))
+        if case.label is None:
+            continue
+        if same_values and not anew and not reading.changes(case.label, is_label=True):
+            copied.append((case.label, label))
+        else:
+            made.append((case.label, label, case.image))
     # Threads again: copying and zlib release the lock, too.
     collect(ThreadPoolExecutor(processes), _write_nifti, copied, "Writing files")
-    if labels:
-        write = partial(_write_relabelled, label_map=dict(label_map))
-        map_in_processes(write, labels, processes, "Writing labels", _CASES_PER_WORKER)
+    write = partial(_write_anew, label_map=dict(label_map), reading=reading)
+    turned = map_in_processes(write, made, processes, "Writing anew", _CASES_PER_WORKER) if made else []
+    degrees: dict[str, float] = {}
+    for (_, target, *_), angle in zip(made, turned, strict=True):
+        name = target.name.removesuffix(".nii.gz").removesuffix("_0000")
+        degrees[name] = max(angle, degrees.get(name, 0.0))
+    return degrees
 
 
-def _write_relabelled(job: tuple[Path, Path], label_map: Mapping[int, int]) -> None:
-    source, target = job
-    label = read_label_map(source)
+def _write_anew(job: tuple[Path, ...], label_map: Mapping[int, int], reading: Reading) -> float:
+    """Writes an image, or a label, whose job also names its image; the degrees by which its axes were turned."""
+    source, target, *of = job
+    if not of:
+        image, angle = reading.read(source, read_image)
+        image = reading.final(image)
+        write_image(image.values, image, target)
+        return angle
+    label, angle = reading.read(source, read_label_map)
+    of_image = reading.read(of[0], read_image)[0] if reading.label_header == "image" else None
+    label = reading.final(label, of_image)
     write_image(relabel(label.values, label_map), label, target)
+    return angle
 
 
 def _write_nifti(job: tuple[Path, Path]) -> None:

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.evaluation.cases import find_cases, labels_by_value
+from nnunet_shapekd.evaluation.cases import find_cases
 from nnunet_shapekd.evaluation.metrics import METRICS, Pair
 from nnunet_shapekd.evaluation.surface import border
+from nnunet_shapekd.files.dataset_json import labels_by_value
 from nnunet_shapekd.files.label_maps import read_label_map
 
 NAN = float("nan")

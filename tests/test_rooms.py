@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "trainers_folder": set(),
     "training": {"method", "files", "drawing", "trainers_folder"},
     "trainers": {"training"},
-    "dataset_conversion": {"files"},
+    "dataset_conversion": {"evaluation", "files"},
     "evaluation": {"files"},
     "across": {"training", "evaluation", "files"},
     "figure": {"method", "training", "files", "drawing"},

@@ -17,15 +17,16 @@ from nnunet_shapekd import __version__
 from nnunet_shapekd.across.datasets import find_dataset, write_references
 from nnunet_shapekd.across.model import Model, read_models
 from nnunet_shapekd.across.options import CrossOptions
-from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
+from nnunet_shapekd.across.predict import RECORD, check_own, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all
 from nnunet_shapekd.evaluation import compare
-from nnunet_shapekd.evaluation.cases import labels_of_dataset
-from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import per_patient, with_mean, write_csv, write_evaluation, write_json
+from nnunet_shapekd.files.dataset_json import labels_of_dataset
 from nnunet_shapekd.files.output import check_free, new_file, new_folder
+from nnunet_shapekd.training.devices import find_device
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
 
@@ -50,18 +51,27 @@ def cross(
     """
     out = Path(os.path.abspath(out))
     check_own(out, PREDICTIONS)
-    find_device(options.device)
-    judging = Judging(tolerance=options.tolerance, pattern=options.pattern, processes=options.processes, chill=True)
+    find_device(options.device, "predict")
+    if problems := options.problems():
+        raise ValueError("\n".join(problems))
+    judging = options.judging(chill=True)
     statistics = compare.Statistics(options.seed, options.resamples, options.confidence)
     models = read_models(model_folder, options)
     tasks = plan_all([find_dataset(dataset) for dataset in datasets], list(models.values()), options)
+    folders = {
+        task.dataset.name: [out / PREDICTIONS / name / task.dataset.name / task.part for name in models]
+        for task in tasks
+    }
     for task in tasks:
         check_free(out / task.dataset.name, "comparison" if len(models) > 1 else "evaluation")
+        check_free(out / REFERENCES / task.dataset.name, "references")
+        for folder in folders[task.dataset.name]:
+            check_own(folder, RECORD)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
     rows, described = [], []
     for task in tasks:
-        predictions = [out / PREDICTIONS / name / task.dataset.name / task.part for name in models]
+        predictions = folders[task.dataset.name]
         for (name, model), folder in zip(models.items(), predictions, strict=True):
             print(f"{name} on {task.dataset.name}", flush=True)
             predict_cases(model, task.images, folder, options, task.folds)
@@ -100,7 +110,14 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
     target = out / REFERENCES / task.dataset.name
     with new_folder(target, kind="references") as building:
         write_references(
-            task.dataset, task.part, list(task.images), task.matching, model.file_ending, building, processes
+            task.dataset,
+            task.part,
+            list(task.images),
+            task.matching,
+            model.file_ending,
+            model.reader,
+            building,
+            processes,
         )
     return target / f"labels{task.part}", target / "dataset.json"
 

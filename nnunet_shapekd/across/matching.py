@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnunet_shapekd.evaluation.cases import Labels, cardiac_roles, labels_of_dataset
+from nnunet_shapekd.evaluation.cases import cardiac_roles
+from nnunet_shapekd.files.dataset_json import Labels, labels_of_dataset
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.across.options import ModelOptions
-from nnunet_shapekd.evaluation.cases import Labels, labels_of_dataset, read_dataset_json
 from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.files.dataset_json import Labels, channel_names, labels_of_dataset, read_dataset_json, read_object
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Model:
         checkpoint: name of their file.
         file_endings: of the images its reader reads.
         natural_images: whether a file may hold several channels (colour pictures).
+        reader: name of the reader of its plans.
         normalization_schemes: of the channels.
         weights_sha256: fold -> SHA-256 of its weights.
         training_cases: fold -> recorded training cases, ``None`` where there is no record (stock trainers).
@@ -41,6 +42,7 @@ class Model:
     checkpoint: str
     file_endings: tuple[str, ...]
     natural_images: bool
+    reader: str
     normalization_schemes: tuple[str, ...]
     weights_sha256: dict[str, str]
     training_cases: dict[str, list[str] | None]
@@ -63,21 +65,6 @@ class Model:
         """What a result records of it."""
         kept = ("trainer", "dataset", "checkpoint", "weights_sha256")
         return {"name": name, "folder": str(self.folder), **{key: getattr(self, key) for key in kept}, "tta": tta}
-
-
-def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
-    """Names of the image channels, in their order.
-
-    Raises:
-        ValueError: if dataset.json has none.
-    """
-    names = dataset_json.get("channel_names") or dataset_json.get("modality")
-    if not isinstance(names, Mapping) or not names:
-        raise ValueError('dataset.json: expected "channel_names": {"0": NAME, ...}')
-    try:
-        return [str(names[key]) for key in sorted(names, key=int)]
-    except ValueError:
-        raise ValueError(f'dataset.json: expected "channel_names" numbered from 0, got {", ".join(names)}') from None
 
 
 def read_model(
@@ -109,7 +96,7 @@ def read_model(
                 f"{folder} is no model folder of nnU-Net's: it has no {name}. Give "
                 "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
             )
-    dataset_json, plans = (read_dataset_json(folder / name) for name in ("dataset.json", "plans.json"))
+    dataset_json, plans = read_dataset_json(folder / "dataset.json"), read_object(folder / "plans.json")
     found = {path.parent.name.removeprefix("fold_"): path for path in sorted(folder.glob(f"fold_*/{checkpoint}"))}
     numbered = [fold for fold in found if fold.isdecimal()]
     chosen = [_fold(fold) for fold in folds] if folds else sorted(numbered, key=int) or list(found)
@@ -153,6 +140,7 @@ def read_model(
         checkpoint,
         tuple(reader.supported_file_endings),
         issubclass(reader, NaturalImage2DIO),
+        reader.__name__,
         tuple(configuration.normalization_schemes),
         shas,
         training,

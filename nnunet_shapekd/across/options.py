@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from nnunet_shapekd.evaluation.judging import Judging
+from nnunet_shapekd.evaluation.problems import out_of_range
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Predicting:
     tta: bool = True
     prediction_processes: int | None = None
 
+    def problems(self) -> list[str]:
+        """What is wrong with its numbers."""
+        return out_of_range(("-npp", self.prediction_processes, 0))
+
 
 @dataclass(frozen=True)
 class ModelOptions(Predicting):
@@ -40,6 +48,7 @@ class ModelOptions(Predicting):
         tolerance: see :func:`~nnunet_shapekd.evaluation.evaluate.evaluate_folders`.
         pattern: likewise.
         processes: likewise.
+        ignore_origins: likewise.
     """
 
     baselines: Sequence[str | Path] = ()
@@ -48,6 +57,12 @@ class ModelOptions(Predicting):
     tolerance: float = 1.0
     pattern: str | None = None
     processes: int | None = None
+    ignore_origins: bool = False
+
+    def judging(self, **more: Any) -> Judging:
+        """How predictions are judged; raises ValueError as that does."""
+        shared = ("tolerance", "pattern", "processes", "ignore_origins")
+        return Judging(**{name: getattr(self, name) for name in shared}, **more)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,11 @@ from tqdm import tqdm
 
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import Predicting
-from nnunet_shapekd.evaluation.cases import some
+from nnunet_shapekd.files.images import TIFF_VOLUMES
+from nnunet_shapekd.files.names import case_name
 from nnunet_shapekd.files.output import new_file, scratch_folder
+from nnunet_shapekd.files.whose import some
+from nnunet_shapekd.training.devices import find_device
 
 if TYPE_CHECKING:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -35,25 +37,6 @@ def check_own(out: Path, holds: str) -> None:
     """Raises ValueError for a folder that is not empty and lacks what an earlier run has put there."""
     if out.exists() and not (out / holds).exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already and is left as it is, as it holds no {holds} of an earlier run")
-
-
-def find_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
-    """Case -> its files CASE_0000, CASE_0001, ..., sorted.
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or no such file in it.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    pattern = re.compile(r"([^.].*)_\d{4}" + re.escape(file_ending))
-    cases: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if match := pattern.fullmatch(path.name):
-            cases.setdefault(match[1], []).append(path)
-    if not cases:
-        present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-        raise FileNotFoundError(f"{folder}: no images CASE_0000{file_ending}; found there: {present}")
-    return cases
 
 
 def predict_cases(
@@ -77,10 +60,11 @@ def predict_cases(
         folds: case -> the folds that predict it; by default all of the model's.
 
     Raises:
-        ValueError: if ``out`` holds something else, the device is not there, or nnU-Net fails.
+        ValueError: if ``out`` holds something else, or its record what is no case's name; if the device is not there,
+            or nnU-Net fails.
     """
     check_own(out, RECORD)
-    device, processes = find_device(options.device), options.prediction_processes
+    device, processes = find_device(options.device, "predict"), options.prediction_processes
     processes = (3 if device.type == "cuda" else 0) if processes is None else processes
     folds = folds or dict.fromkeys(images, model.folds)
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +75,7 @@ def predict_cases(
         source, target = (out / _ASIDE, out) if case in images else (out, out / _ASIDE)
         if _file(model, source, case).is_file():
             target.mkdir(exist_ok=True)
-            os.replace(_file(model, source, case), _file(model, target, case))
+            _move(model, case, source, target)
         if case not in images and _file(model, target, case).is_file():
             aside[case] = made
     _write(out / "dataset.json", model.dataset_json)
@@ -125,7 +109,7 @@ def predict_cases(
                     if absent:
                         raise ValueError(f"nnU-Net made no prediction of {some(absent)}, without saying why.")
                     for case in some_cases:
-                        os.replace(_file(model, building, case), _file(model, out, case))
+                        _move(model, case, building, out)
                 kept |= {case: wanted[case] for case in some_cases}
                 _write(out / RECORD, aside | kept)
                 bar.update(len(some_cases))
@@ -135,32 +119,29 @@ def _file(model: Model, folder: Path, case: str) -> Path:
     return folder / f"{case}{model.file_ending}"
 
 
+def _move(model: Model, case: str, source: Path, target: Path) -> None:
+    """Move a prediction, and the JSON that holds a TIFF's spacing: first, as the prediction counts when it is there."""
+    file = _file(model, source, case)
+    if model.reader == TIFF_VOLUMES and (beside := file.with_name(f"{file.stem}.json")).is_file():
+        os.replace(beside, target / beside.name)
+    os.replace(file, _file(model, target, case))
+
+
 def _read_record(path: Path) -> dict[str, Any]:
-    """Case -> what made its prediction; empty if there is no record that can be read."""
+    """Case -> what made its prediction; empty if there is no record that can be read.
+
+    Raises:
+        ValueError: for what is no case's name: predictions are moved by it.
+    """
+    content = None
     with contextlib.suppress(FileNotFoundError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+    return {case_name(case, path): made for case, made in content.items()} if isinstance(content, dict) else {}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with new_file(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def find_device(device: str) -> Any:
-    """The torch.device of that name.
-
-    Raises:
-        ValueError: if there is no such device here.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device):
-        raise ValueError(f"-device {device}: PyTorch finds no such device here. Predict on the CPU with -device cpu.")
-    return torch.device(device)
 
 
 def _predictor(model: Model, folds: Sequence[str], device: Any, tta: bool) -> nnUNetPredictor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.across.datasets import RawDataset, check_references
+from nnunet_shapekd.across.checks import Subject, check_subjects
 from nnunet_shapekd.across.matching import Matching, folded, match_classes
-from nnunet_shapekd.across.model import Model, channel_names
+from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import CrossOptions
-from nnunet_shapekd.across.predict import find_images
-from nnunet_shapekd.evaluation.cases import labels_of_dataset, some
+from nnunet_shapekd.across.unseen import cases_to_judge
+from nnunet_shapekd.files.dataset_json import channel_names, labels_of_dataset
+from nnunet_shapekd.files.lying import lie_of_dataset, lie_of_files, training_labels, warning
+from nnunet_shapekd.files.raw_dataset import RawDataset, find_images
+from nnunet_shapekd.files.whose import find_patients
 
 #: in OUT, beside a folder for each dataset
 PREDICTIONS, REFERENCES = "predictions", "references"
@@ -47,37 +48,6 @@ class Task:
         return "within" if self.within else "across"
 
 
-def held_out(model: Model, fold: str) -> tuple[list[str], str]:
-    """The validation cases of a fold, and where they are known from.
-
-    By the checkpoint's own record; stock checkpoints have none, so then by nnU-Net's final validation, or, last, by
-    splits_final.json as it is now.
-
-    Raises:
-        ValueError: if the fold has none, or they are not known.
-    """
-    if fold == "all":
-        raise ValueError(
-            f"{model.folder} was trained on all training cases (fold_all), so none of {model.dataset} is left to judge "
-            "it by, but imagesTs and labelsTs where they are"
-        )
-    recorded = model.validation_cases[fold]
-    if recorded:
-        return sorted(recorded), "the checkpoint's record"
-    validation = model.folder / f"fold_{fold}" / "validation"
-    if (validation / "summary.json").is_file():
-        cases = [path.name for path in validation.iterdir() if path.name.endswith(model.file_ending)]
-        return sorted(name.removesuffix(model.file_ending) for name in cases), "nnU-Net's final validation"
-    splits = Path(os.environ.get("nnUNet_preprocessed", ""), model.dataset, "splits_final.json")
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        return sorted(json.loads(splits.read_text(encoding="utf-8"))[int(fold)]["val"]), str(splits)
-    raise ValueError(
-        f"{model.folder}: which cases of {model.dataset} did not train fold {fold} is not known: the checkpoint does "
-        f"not record them, {validation} is not there or unfinished, and {splits} has no such fold. Let nnU-Net "
-        "validate with nnUNetv2_train ... --val, or give another dataset"
-    )
-
-
 def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) -> Task:
     """What is judged of a dataset, with everything checked that can be without predicting.
 
@@ -107,11 +77,11 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
     references = dataset.references(part)
     if not references:
         problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
-    images, folds = {}, {}
+    images, folds, patients = {}, {}, None
     try:
         images = find_images(dataset.images(part), dataset.file_ending)
         training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
-        cases, folds = cases_to_judge(models, within, part, list(references), training, remarks)
+        cases, folds = cases_to_judge(models, within, part, list(references), training, dataset.folder, remarks)
         problems += [
             f"{dataset.labels(part) / case}: no such validation case" for case in cases if case not in references
         ]
@@ -123,50 +93,21 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
                     f"{dataset.images(part)}, found {len(images.get(case, ()))}"
                 )
         images = {case: images[case] for case in cases if case in images}
+        patients = find_patients(cases, [dataset.folder], pattern=options.pattern)
+        remarks += filter(None, [patients.unused, patients.remark()])
     except (FileNotFoundError, ValueError) as error:
         problems.append(str(error))
-    if matching is not None and not problems:
-        problems += check_references([references[case] for case in images], matching, options.processes)
+    if matching is not None and patients is not None and not problems:
+        subjects = [Subject(case, tuple(files), references[case]) for case, files in images.items()]
+        problems += check_subjects(subjects, model, matching, patients, options.processes, options.ignore_origins)
+    if matching is not None and not problems and not within:
+        with contextlib.suppress(ValueError):  # of a label map that is not judged
+            trained = lie_of_files(training_labels(model.dataset, model.file_ending), model.labels.classes)
+            here = lie_of_dataset(dataset, matching.classes, part)
+            remarks += filter(None, [warning(trained, here, model.dataset)])
     if problems or matching is None:
         raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
     return Task(dataset, part, within, matching, images, folds, remarks)
-
-
-def cases_to_judge(
-    models: Sequence[Model],
-    within: bool,
-    part: str,
-    references: list[str],
-    training: list[str],
-    remarks: list[str],
-) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """The cases to judge, and the folds that predict each: never one that trained them."""
-    recorded = {case for model in models for fold in model.folds for case in model.training_cases[fold] or ()}
-    seen = sorted({*recorded, *training} & set(references))
-    if not within:
-        if seen:
-            remarks.append(
-                f"{len(seen)} of {len(references)} cases are called like training cases of {models[-1].dataset} "
-                f"({some(seen)}): if they are the same, they have trained the models"
-            )
-        return references, dict.fromkeys(references, models[-1].folds)
-    if part == "Ts":
-        if seen:
-            raise ValueError(f"labelsTs holds training cases of the models: {some(seen)}")
-        return references, dict.fromkeys(references, models[-1].folds)
-    folds: dict[str, tuple[str, ...]] = {}
-    for fold in models[-1].folds:
-        known = [held_out(model, fold) for model in models]
-        for model, (cases, source) in zip(models, known, strict=True):
-            if cases != known[-1][0]:
-                raise ValueError(
-                    f"fold {fold} of {model.folder} has other validation cases ({len(cases)}, by {source}) than the "
-                    f"model's ({len(known[-1][0])}, by {known[-1][1]}): trained on another split, it is no baseline"
-                )
-        for case in known[-1][0]:
-            folds.setdefault(case, (fold,))
-        remarks.append(f"{len(known[-1][0])} validation cases of fold {fold}, by {known[-1][1]}")
-    return sorted(folds), folds
 
 
 def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], options: CrossOptions) -> list[Task]:

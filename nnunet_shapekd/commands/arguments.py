@@ -85,7 +85,13 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
         help="for whole case names, with the group (?P<patient>...) and, if wanted, (?P<phase>ED|ES)",
     )
     add("--chill", action="store_true", help="references without a prediction are no error, as with nnU-Net")
+    add_origins(parser)
     add("-np", "--processes", type=int, help="cases read at once (default: the cores, at most 8)")
+
+
+def add_origins(parser: argparse.ArgumentParser) -> None:
+    same_place = "files of a case may have other origins, of which nnU-Net only warns"
+    parser.add_argument("--ignore-origins", action="store_true", help=same_place)
 
 
 def add_statistics(parser: argparse.ArgumentParser) -> None:
@@ -126,4 +132,5 @@ def add_predicting(parser: argparse.ArgumentParser) -> None:
     )
     add("--tolerance", type=float, default=1.0, help="of the surface Dice (default: %(default)s)")
     add("--pattern", metavar="REGEX", help="for case names, as in evaluate (default: patients.csv, known names)")
+    add_origins(parser)
     add("-np", "--processes", type=int, help="cases judged at once (default: the cores, at most 8)")

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnunet_shapekd.commands.arguments import fold_of
+from nnunet_shapekd.files.whose import TABLE, find_patients
 from nnunet_shapekd.trainers_folder import export_line, trainers_folder
 
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-#: a case of ACDC names its patient and its frame; any other case is a patient of its own
-_PATIENT = re.compile(r"(.+)_frame\d+")
+#: what stands before a line, by whether all is well; None where that is not known
+_MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
 
 
 class Finding(NamedTuple):
-    """One line of the report: ``remedy`` is what to do where ``ok`` is False."""
+    """One line of the report: ``remedy`` is what to do where ``ok`` is False, or None as it is not known."""
 
-    ok: bool
+    ok: bool | None
     text: str
     remedy: str = ""
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check that nnU-Net finds the trainers; with -d, which teachers a dataset has and whether its folds keep patients
-    together. Each failing line says what to do; exit code 1 if there is one.
+    together. Each failing line says what to do; exit code 1 if there is one. A line with ? says what is not known.
     """
     if args.fold is not None and args.dataset is None:
         raise ValueError("-f needs a dataset: shapekd doctor -d 27 -f 0")
@@ -43,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset is not None:
         findings += _dataset(args.dataset, fold)
     for ok, text, remedy in findings:
-        print(f"{'ok  ' if ok else 'FAIL'}  {text}")
+        print(f"{_MARKS[ok]}  {text}")
         if remedy:
             print(f"      -> {remedy}")
-    return 0 if all(finding.ok for finding in findings) else 1
+    return 1 if any(finding.ok is False for finding in findings) else 0
 
 
 def _installation() -> Iterator[Finding]:
@@ -113,7 +114,41 @@ def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
         yield Finding(False, f"dataset {dataset} is not in nnUNet_raw or nnUNet_preprocessed", "convert it first")
         return
     yield from _splits(name)
+    yield from _lie(name)
     yield from _teachers(name, fold)
+
+
+def _lie(name: str) -> Iterator[Finding]:
+    """How the dataset lies in its grid, and which others in nnUNet_raw with two of its classes lie otherwise."""
+    from nnunet_shapekd.evaluation.cases import cardiac_roles
+    from nnunet_shapekd.files.dataset_json import labels_of_dataset
+    from nnunet_shapekd.files.lying import lie_of_dataset, warning
+    from nnunet_shapekd.files.raw_dataset import RawDataset, read_raw_dataset
+
+    def names(dataset: RawDataset) -> dict[str, str]:
+        classes = labels_of_dataset(dataset.dataset_json).classes
+        return {one: one.casefold() for one in classes} | {one: role for role, one in cardiac_roles(classes).items()}
+
+    folder = Path(os.environ["nnUNet_raw"], name)
+    try:
+        own = read_raw_dataset(folder)
+        known, lie = names(own), lie_of_dataset(own, names(own))
+    except (OSError, ValueError):
+        return  # nothing raw, or nothing that can be read: nnU-Net will say so
+    if lie is None:
+        return
+    yield Finding(True, f"how {name} lies in its grid: {lie}")
+    for other in sorted(path for path in folder.parent.glob("Dataset*") if path.name != name):
+        try:
+            dataset = read_raw_dataset(other)
+            theirs = names(dataset)
+            common = len(set(theirs.values()) & set(known.values()))
+            said = warning(lie, lie_of_dataset(dataset, theirs), name) if common > 1 else ""
+            if said:
+                what, _, remedy = said.partition(": ")
+                yield Finding(True, f"warning: {other.name} {what}", remedy)
+        except (OSError, ValueError):
+            continue  # likewise
 
 
 def _splits(name: str) -> Iterator[Finding]:
@@ -129,21 +164,13 @@ def _splits(name: str) -> Iterator[Finding]:
         return
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-        torn = sorted({p for split in splits for p in _patients(split["train"]) & _patients(split["val"])})
-    except (ValueError, TypeError, KeyError) as error:
-        splits = []
+        sides = [([str(case) for case in split["train"]], [str(case) for case in split["val"]]) for split in splits]
+    except (ValueError, TypeError, KeyError, OSError) as error:
         yield Finding(False, f"{path} is no list of folds with train and val cases ({error})", "make it anew")
-    if not splits:
         return
-    text = f"{path}: {len(splits)} fold(s)"
-    if torn:
-        yield Finding(
-            False,
-            f"{text}; {len(torn)} patient(s) on both sides, like {torn[0]}",
-            "make folds by patient: what is measured on these overestimates the network",
-        )
-    else:
-        yield Finding(True, f"{text}, no patient in training and validation of one fold (patient = name before _frame)")
+    if not sides:
+        return
+    yield _kept_together(sides, path, raw.parent)
     yield Finding(
         True,
         f"train folds 0 to {len(splits) - 1} only: for a higher number stock nnU-Net makes a random split by case, "
@@ -151,8 +178,24 @@ def _splits(name: str) -> Iterator[Finding]:
     )
 
 
-def _patients(cases: list[str]) -> set[str]:
-    return {match[1] if (match := _PATIENT.fullmatch(case)) else case for case in cases}
+def _kept_together(sides: list[tuple[list[str], list[str]]], path: Path, raw: Path) -> Finding:
+    """Whether no patient has cases in training and validation of one fold; sides are those of every fold."""
+    text = f"{path}: {len(sides)} fold(s)"
+    try:
+        patients = find_patients(sorted({case for fold in sides for side in fold for case in side}), [raw])
+    except (ValueError, OSError) as error:
+        return Finding(False, f"{text}; whose the cases are cannot be read: {error}", "correct the table")
+    if torn := sorted({patient for train, val in sides for patient in patients.torn(train, val)}):
+        remedy = "make folds by patient: what is measured on these overestimates the network"
+        return Finding(False, f"{text}; {len(torn)} patient(s) on both sides, like {torn[0]}", remedy)
+    if patients.unknown:
+        remedy = f"say it in {raw / TABLE}, a row a case, with the columns case,patient"
+        unused = f" ({patients.unused})" if patients.unused else ""
+        said = f"{text}; whether they keep patients together is not known: {patients.remark()}{unused}"
+        return Finding(None, said, remedy)
+    n_cases, n_patients = len(patients.of), len(set(patients.of.values()))
+    said = f"{n_cases} cases of {n_patients} patients, by {patients.source}"
+    return Finding(True, f"{text}, no patient in training and validation of one fold ({said})")
 
 
 def _teachers(name: str, fold: str | None) -> Iterator[Finding]:

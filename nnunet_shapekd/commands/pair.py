@@ -12,8 +12,9 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_shapekd.commands.arguments import check_set
-from nnunet_shapekd.evaluation.cases import read_dataset_json
+from nnunet_shapekd.files.dataset_json import read_dataset_json, read_object
 from nnunet_shapekd.training.cost import pair_cost
+from nnunet_shapekd.training.devices import find_device
 from nnunet_shapekd.training.lookup import trainer_class
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage
@@ -70,7 +71,7 @@ def find_pair(dataset: str, configuration: str, trainer: str, plans: str) -> Pai
             f"There are no plans {plans} (-p) in {folder}. "
             + (f"There are: {', '.join(candidates)}." if candidates else _planning(dataset, configuration))
         )
-    plans_manager = PlansManager(read_dataset_json(plans_file))
+    plans_manager = PlansManager(read_object(plans_file))
     if configuration not in plans_manager.available_configurations:
         raise ValueError(
             f"The plans {plans} of {name} have no configuration {configuration}; they have: "
@@ -118,9 +119,6 @@ def check_device(device: str, num_gpus: int) -> None:
         raise ValueError(f"-num_gpus must be at least 1; got {num_gpus}")
     if num_gpus > 1 and device != "cuda":
         raise ValueError(f"-num_gpus {num_gpus} needs -device cuda: nnU-Net trains on one {device} only")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("-device cuda: PyTorch finds no CUDA GPU here. Train on the CPU with -device cpu.")
+    find_device(device, "train")
     if device == "cuda" and num_gpus > torch.cuda.device_count():
         raise ValueError(f"-num_gpus {num_gpus}: PyTorch finds {torch.cuda.device_count()} GPU(s) here")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("-device mps: PyTorch finds no Apple GPU here. Train on the CPU with -device cpu.")

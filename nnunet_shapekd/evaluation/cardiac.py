@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,17 @@ def ejection_fraction(edv_ml: float, esv_ml: float) -> float:
     return 100 * (edv_ml - esv_ml) / edv_ml if edv_ml > 0 else float("nan")
 
 
+def check_phases(cases: Iterable[tuple[str, str, str]]) -> None:
+    """Of patient, phase and case: raises ValueError if a patient has several cases of the same phase."""
+    first: dict[tuple[str, str], str] = {}
+    for patient, phase, case in cases:
+        if phase and (other := first.setdefault((patient, phase), case)) != case:
+            raise ValueError(
+                f"Patient {patient} has two {phase} cases, {other} and {case}; expected one. Correct the phases or the "
+                "patients (--patients or --pattern)."
+            )
+
+
 def indices(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The cardiac indices of every patient, of the reference and of the prediction.
 
@@ -45,25 +56,21 @@ def indices(evaluation: Evaluation) -> list[dict[str, Any]]:
     Raises:
         ValueError: if a patient has several cases of the same phase.
     """
-    if evaluation.size_unit != "ml":
+    if evaluation.size_unit != "ml" or not evaluation.cardiac:
         return []
-    cases: dict[tuple[str, str], str] = {}
+    check_phases((row["patient"], row["phase"], row["case"]) for row in evaluation.rows)
+    phases: set[tuple[str, str]] = set()
     volumes: dict[tuple[str, str, str], tuple[float, float]] = {}
     structures = {name: structure for structure, name in evaluation.cardiac.items()}
     for row in evaluation.rows:
         patient, phase = row["patient"], row["phase"]
         if phase not in ("ED", "ES"):
             continue
-        case = cases.setdefault((patient, phase), row["case"])
-        if case != row["case"]:
-            raise ValueError(
-                f"Patient {patient} has two {phase} cases, {case} and {row['case']}; expected one. Correct the phases "
-                "or the patients (--patients or --pattern)."
-            )
+        phases.add((patient, phase))
         if row["class"] in structures:
             volumes[patient, phase, structures[row["class"]]] = (row["reference_size"], row["prediction_size"])
     rows = []
-    for patient in sorted({patient for patient, _ in cases}):
+    for patient in sorted({patient for patient, _ in phases}):
         muscle = volumes.get((patient, "ED", "myo"))
         of_patient = {"LV mass": muscle and tuple(MYOCARDIAL_DENSITY * volume for volume in muscle)}
         for name in ("LV", "RV"):

@@ -12,17 +12,18 @@ even where the other model invented the structure; the row's note counts those.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_shapekd.evaluation.cases import some
-from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import evaluate
+from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.evaluation.prepare import prepare
 from nnunet_shapekd.evaluation.record import MEAN, Evaluation
 from nnunet_shapekd.evaluation.results import fill, write_csv, write_json
 from nnunet_shapekd.evaluation.statistics import (
@@ -35,6 +36,7 @@ from nnunet_shapekd.evaluation.statistics import (
 )
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
 from nnunet_shapekd.files.output import new_folder
+from nnunet_shapekd.files.whose import some
 
 #: what :func:`compare_folders` writes its result into
 FILE = "comparison.json"
@@ -257,12 +259,11 @@ def compare_folders(
     names = default_names([Path(prediction) for prediction in predictions]) if names is None else list(names)
     check_names(names)
     with new_folder(out, kind="comparison") as building:
-        evaluations, problems = [], []
-        for folder, name in zip(folders, names, strict=True):
-            try:
-                evaluations.append(evaluate_folders(reference, folder, judging, name=name))
-            except (ValueError, FileNotFoundError) as error:
-                problems.append(str(error))
+        # all models' files are looked at before the first is judged
+        judging, problems = judging or Judging(), []
+        prepared = _each(lambda folder: prepare(reference, folder, judging), folders, problems)
+        work = [] if problems else list(zip(prepared, names, strict=True))
+        evaluations = _each(lambda found: evaluate(found[0], judging, found[1]), work, problems)
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
         comparison = compare_evaluations(evaluations, statistics)
@@ -272,3 +273,14 @@ def compare_folders(
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
         write_json(building / FILE, comparison)
     return comparison
+
+
+def _each(work: Callable[[Any], Any], items: Sequence[Any], problems: list[str]) -> list[Any]:
+    """What the work makes of each item; what is wrong with one joins the problems."""
+    found = []
+    for item in items:
+        try:
+            found.append(work(item))
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+    return found

@@ -19,9 +19,12 @@ def holes(mask: np.ndarray, foreground: np.ndarray) -> int:
     A cavity is a part of the outside, connected through faces, that does not reach the edge of the image. One that
     other classes fill wholly is none: the blood inside a myocardium is no hole.
     """
-    outside_of = label(~mask)[0]
-    cavities = np.setdiff1d(outside_of[~mask & ~foreground], _at_edges(outside_of, range(mask.ndim)))
-    return len(cavities)
+    outside_of, n = label(~mask)
+    cavity = np.zeros(n + 1, bool)
+    for part, filled in zip(outside_of, foreground, strict=True):  # one at a time: an index takes eight bytes a voxel
+        cavity[part[~filled]] = True
+    cavity[_at_edges(outside_of, range(mask.ndim))] = cavity[0] = False
+    return int(np.count_nonzero(cavity))
 
 
 #: what is counted of every mask, from the mask and the voxels of any class

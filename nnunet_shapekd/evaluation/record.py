@@ -47,6 +47,7 @@ class Evaluation:
         tolerance: of the NSD, in ``distance_unit``.
         rows: one a case and class, with the keys :func:`columns`; NaN is undefined.
         dataset_json: the file that named the labels, if one did.
+        unknown_patients: cases of which nothing said whose they are: each counts as a patient of its own.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Evaluation:
     tolerance: float
     rows: list[dict[str, Any]] = field(repr=False)
     dataset_json: Path | None = None
+    unknown_patients: int = 0
 
     def header(self, key: str) -> str:
         """A column's name with its unit: "hd95" -> "hd95_mm"."""

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nnunet_shapekd.evaluation.cardiac import agreement, indices
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import MEAN, RINGS, TEXTS, Evaluation, columns, counts
 from nnunet_shapekd.evaluation.statistics import patient_means
+from nnunet_shapekd.files.names import cell, of_cell
 from nnunet_shapekd.files.output import new_folder
 
 
@@ -136,14 +137,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]])
     """Rows of text and numbers: six significant digits, an empty cell for what is undefined."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(cell, columns))
         writer.writerows([_cell(value) for value in row] for row in rows)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else str(value)
+    return cell(value)
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -163,14 +164,20 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"{folder}: is damaged ({error}); run `shapekd evaluate` again") from None
     try:
-        header = {one.name: summary[one.name] for one in fields(Evaluation) if one.name != "rows"}
+        header = {
+            one.name: summary[one.name]
+            for one in fields(Evaluation)
+            if one.name != "rows" and (one.name in summary or one.default is MISSING)
+        }
         header |= {key: Path(summary[key]) for key in ("reference", "prediction")}
         header["dataset_json"] = Path(summary["dataset_json"]) if summary["dataset_json"] else None
         header["classes"] = {name: tuple(values) for name, values in summary["classes"].items()}
         evaluation = Evaluation(**header | {"left_out": tuple(summary["left_out"])}, rows=[])
         for row in rows:
             cells = {key: row[evaluation.header(key)] for key in columns()}
-            evaluation.rows.append({key: cell if key in TEXTS else float(cell or "nan") for key, cell in cells.items()})
+            evaluation.rows.append(
+                {key: of_cell(text) if key in TEXTS else float(text or "nan") for key, text in cells.items()}
+            )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder}: is no result of this version's `shapekd evaluate` ({error}); run it again. "

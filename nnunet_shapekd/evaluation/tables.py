@@ -18,6 +18,11 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     unit = evaluation.distance_unit
     n_cases, n_patients = summary["n_cases"], summary["n_patients"]
     yield f"{evaluation.name}: {n_cases} cases" + (f" of {n_patients} patients" if n_patients < n_cases else "")
+    if n_unknown := evaluation.unknown_patients:
+        yield (
+            f"Whose {n_unknown} of them are is not known, and each counts as a patient of its own: say it with "
+            "--patients or --pattern where patients have several."
+        )
     at = f" (at {evaluation.tolerance:g} {unit})"
     *fractions, last = (one.name + at * one.at_tolerance for one in METRICS.values() if one.unit == PERCENT)
     yield f"Mean ± standard deviation; {', '.join(fractions)} and {last} in %, distances in {unit}"

@@ -102,10 +102,11 @@ def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list
             f"{n_tests * 2.0 ** (1 - n_patients):.2g}, whatever the models do: there is no way to show a difference at "
             f"{level:.2g}."
         )
-    if n_patients == n_cases:
+    if n_unknown := max(evaluation.unknown_patients for evaluation in evaluations):
         found.append(
-            "Every case counts as a patient of its own. If some belong together, say so with --patients or --pattern: "
-            "otherwise the intervals are too narrow and the p too small."
+            f"Whose {n_unknown} of {n_cases} cases are is not known: each counts as a patient of its own. If some "
+            "belong together, say so with --patients or --pattern: otherwise the intervals are too narrow and the p "
+            "too small."
         )
     for evaluation in evaluations:
         counts = {which: sum(row["empty"] == which for row in evaluation.rows) for which in ("prediction", "reference")}

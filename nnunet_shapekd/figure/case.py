@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,10 @@ import torch
 
 from nnunet_shapekd.figure.networks import Networks
 from nnunet_shapekd.figure.options import FigureOptions
+from nnunet_shapekd.files.dataset_json import channel_names
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.label_maps import unknown_labels, values_in
+from nnunet_shapekd.files.raw_dataset import find_images, read_raw_dataset
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _preprocessed(case: str, dataset: str, models: Networks) -> tuple[np.ndarray
     known = {*map(int, manager.all_labels)} | ({manager.ignore_label} if manager.has_ignore_label else set())
     if problems := unknown_labels(segmentation, values_in(np.maximum(labels, 0)), known, "the networks know no others"):
         raise ValueError(problems[0])
-    channels = models.dataset_json.get("channel_names") or models.dataset_json["modality"]
+    channels = channel_names(models.dataset_json)
     if len(data) != len(channels):
         raise ValueError(f"{case} of {dataset} has {len(data)} channel(s), the networks see {len(channels)}.")
     if not np.isfinite(data).all():
@@ -117,35 +117,33 @@ def _preprocessed(case: str, dataset: str, models: Networks) -> tuple[np.ndarray
 
 def _files(case: str, dataset: str, models: Networks) -> tuple[list[Path], Path]:
     """The channels' files of a case and its reference, which fit the networks."""
-    folder = Path(os.environ["nnUNet_raw"], dataset)
-    if not (folder / "dataset.json").is_file():
-        raise FileNotFoundError(f"{folder / 'dataset.json'} is missing: {folder} is no raw dataset of nnU-Net's.")
-    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    if description["labels"] != models.dataset_json["labels"]:
+    raw = read_raw_dataset(Path(os.environ["nnUNet_raw"], dataset))
+    if raw.dataset_json["labels"] != models.dataset_json["labels"]:
         raise ValueError(
-            f"{dataset} has other labels than the networks were trained with: {description['labels']} instead of "
+            f"{dataset} has other labels than the networks were trained with: {raw.dataset_json['labels']} instead of "
             f"{models.dataset_json['labels']}"
         )
-    ending = description["file_ending"]
-    readable = models.plans_manager.image_reader_writer_class.supported_file_endings
-    if ending not in readable:
-        raise ValueError(f"The networks' plans read {', '.join(readable)} files; {dataset} has {ending} files.")
-    cases: dict[str, list[Path]] = {}
-    for part in ("Tr", "Ts"):
-        for path in sorted((folder / f"images{part}").glob(f"*{ending}")):
-            if match := re.fullmatch(r"(.+)_\d{4}", path.name.removesuffix(ending)):
-                cases.setdefault(match[1], []).append(path)
-    if case not in cases:
-        like = difflib.get_close_matches(case, cases, 3, cutoff=0) or ["none"]
+    reader = models.plans_manager.image_reader_writer_class
+    if raw.file_ending not in reader.supported_file_endings:
+        readable = ", ".join(reader.supported_file_endings)
+        raise ValueError(f"The networks' plans read {readable} files; {dataset} has {raw.file_ending} files.")
+    found: dict[str, tuple[str, list[Path]]] = {}
+    for part in ("Ts", "Tr"):
+        if raw.images(part).is_dir() and any(raw.images(part).iterdir()):
+            images_of = find_images(raw.images(part), raw.file_ending)
+            found |= {name: (part, files) for name, files in images_of.items()}  # of both parts, training's
+    if case not in found:
+        like = difflib.get_close_matches(case, found, 3, cutoff=0) or ["none"]
         raise ValueError(
-            f"{folder} has no case {case} among its {len(cases)}; there is, for example, {', '.join(like)}"
+            f"{raw.folder} has no case {case} among its {len(found)}; there is, for example, {', '.join(like)}"
         )
-    images = cases[case]
-    reference = images[0].parent.with_name(images[0].parent.name.replace("images", "labels")) / f"{case}{ending}"
-    if not reference.is_file():
-        raise FileNotFoundError(f"{reference} is missing: the class-mean image is made from the reference.")
+    part, images = found[case]
+    reference = raw.references(part).get(case)
+    if reference is None:
+        missing = raw.labels(part) / f"{case}{raw.file_ending}"
+        raise FileNotFoundError(f"{missing} is missing: the class-mean image is made from the reference.")
     for path in images:
-        read_image(path)  # refuses NaN, which nnU-Net's reader takes for 0 in a NIfTI file
+        read_image(path, reader=reader.__name__)  # refuses NaN, which nnU-Net's reader takes for 0 in a NIfTI file
     return images, reference
 
 

@@ -1,17 +1,35 @@
-"""Reading an image file. Which library reads which kind of file is said here alone."""
+"""Reading an image file, as wide as nnU-Net does. Which library reads which kind of file is said here alone."""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.files.nifti import read_nifti, reason_of
+from nnunet_shapekd.files.lengths import check_claim, check_file
+from nnunet_shapekd.files.nifti import (
+    NOT_FINITE,
+    NibabelHeader,
+    all_finite,
+    is_orthonormal,
+    nifti_header,
+    read_nifti,
+    reason_of,
+    write_by_nibabel,
+)
+from nnunet_shapekd.files.space import Space, of_itk, read_spacing, spacing_file, without_a_space
 
+NIFTI_ENDINGS, TIFF_ENDINGS = (".nii", ".nii.gz"), (".tif", ".tiff")
 #: Endings of pictures, which have no spacing that means something: pixels are the unit, as for nnU-Net.
-PICTURE_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+PICTURE_ENDINGS = (".png", ".bmp", *TIFF_ENDINGS)
+#: nnU-Net's readers that tell a file's meaning where its ending does not: ``image_reader_writer`` in plans.json
+NIBABEL_READERS, TIFF_VOLUMES, PICTURES = ("NibabelIO", "NibabelIOWithReorient"), "Tiff3DIO", "NaturalImage2DIO"
 
 
 @dataclass(frozen=True)
@@ -24,7 +42,7 @@ class Image:
         spacing: size of a voxel along each axis of space of ``values``, in ``unit``.
         origin: position of the first voxel in the file's axes (x, y[, z]), in ``unit``.
         direction: the file's direction matrix, row by row.
-        unit: "mm", or "px" for pictures.
+        unit: "mm", or "px" for pictures and volumes without a spacing.
         channels: how many.
     """
 
@@ -41,57 +59,156 @@ class Image:
         return self.values.shape[: len(self.spacing)]
 
     @property
+    def space(self) -> Space:
+        """Where the voxels lie."""
+        return Space(self.shape, self.spacing, self.origin, self.direction, self.unit, self.channels)
+
+    @property
     def is_picture(self) -> bool:
         """Whether it has no spacing, and its axes are rows and columns."""
-        return self.unit == "px"
+        return self.unit == "px" and len(self.spacing) == 2
 
 
-def read_image(path: Path, finite: bool = True) -> Image:
+def read_image(path: Path, finite: bool = True, reader: str | None = None) -> Image:
     """Read an image from NIfTI, PNG, BMP, TIFF, or what else SimpleITK reads.
 
     Args:
         path: the file.
         finite: whether NaN and infinite values are an error.
+        reader: nnU-Net's, by its name in the plans; by default what nnU-Net would take for the file.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is cut short, or has values that are not finite; or is a
-            picture of several pages.
+        ValueError: naming the file and what is the matter with it, if it cannot be read, is cut short, or has values
+            that are not finite.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: is not there any more")
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        return of_sitk(read_nifti(path, finite))
+    if path.name.lower().endswith(NIFTI_ENDINGS):
+        return of_sitk(read_nifti(path, finite, reader in NIBABEL_READERS))
+    space = read_space(path, reader)
     try:
-        image = _read_picture(path) if name.endswith(PICTURE_ENDINGS) else of_sitk(sitk.ReadImage(str(path)))
+        picture = path.name.lower().endswith(PICTURE_ENDINGS)
+        image = _of_pixels(path, space) if picture else of_sitk(sitk.ReadImage(str(path)))
     except Exception as error:  # each reader of pictures has its own for a broken file
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
-    if image.is_picture and image.values.ndim != 2 + (image.channels > 1):
-        raise ValueError(f"{path}: is a volume without a spacing; save it as NIfTI or NRRD, which hold one")
-    if finite and image.values.dtype.kind == "f" and not np.isfinite(image.values).all():
-        raise ValueError(f"{path}: has NaN or infinite values; replace them")
+    if finite and image.values.dtype.kind == "f" and not all_finite(image.values):
+        raise ValueError(f"{path}: {NOT_FINITE}")
     return image
 
 
-def _read_picture(path: Path) -> Image:
-    """As nnU-Net's NaturalImage2DIO reads it: SimpleITK takes a grey BMP for colours, and one bit for 0 and 255."""
-    from skimage.io import imread  # takes as long to import as SimpleITK, and most data sets have none
+def read_space(path: Path, reader: str | None = None) -> Space:
+    """What an image file says before its voxels, which are not read; arguments and errors as of :func:`read_image`."""
+    check_file(path)
+    name = path.name.lower()
+    if name.endswith(NIFTI_ENDINGS):
+        return _of_header(nifti_header(path, reader in NIBABEL_READERS))
+    try:
+        if name.endswith(TIFF_ENDINGS):
+            shape, n_bytes = _tiff(path)
+        elif name.endswith(PICTURE_ENDINGS):
+            space, n_bytes = _picture(path)
+        else:
+            header = sitk.ImageFileReader()
+            header.SetFileName(str(path))
+            header.ReadImageInformation()
+            space = _of_header(header)
+            bits = int(re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(header.GetPixelID()))[1])
+            n_bytes = math.prod(space.shape) * space.channels * bits // 8
+    except Exception as error:  # likewise
+        raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
+    check_claim(path, n_bytes)
+    return _space_of_tiff(path, shape, reader) if name.endswith(TIFF_ENDINGS) else space
 
-    values = np.asarray(imread(path))
-    channels = values.shape[2] if values.ndim == 3 and values.shape[2] in (2, 3, 4) else 1
-    return Image(values, (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), "px", channels)
+
+def _of_header(header: sitk.ImageFileReader | sitk.Image | NibabelHeader) -> Space:
+    image = isinstance(header, sitk.Image)
+    components = header.GetNumberOfComponentsPerPixel() if image else header.GetNumberOfComponents()
+    return of_itk(header.GetSize(), header.GetSpacing(), header.GetOrigin(), header.GetDirection(), components)
+
+
+def _picture(path: Path) -> tuple[Space, int]:
+    """As nnU-Net's NaturalImage2DIO has it, and the bytes of its pixels at least."""
+    from PIL import Image as Pillow
+
+    with Pillow.open(path) as picture:
+        bands = 3 if picture.mode == "P" else len(picture.getbands())  # a palette's colours
+        return without_a_space(picture.size[::-1], channels=bands), math.prod(picture.size) * bands // 8
+
+
+def _tiff(path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape, and bytes of the pixels."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        return tuple(series.shape), series.nbytes
+
+
+def _space_of_tiff(path: Path, shape: tuple[int, ...], reader: str | None) -> Space:
+    """Of a picture, or of a volume as nnU-Net's Tiff3DIO has it: which, the plans' reader or a spacing beside it says.
+
+    Else it is a picture where it can be one, as nnU-Net asks NaturalImage2DIO first; scikit-image takes three or four
+    slices for colours.
+    """
+    said = spacing_file(path)
+    colours = next((axis for axis in (2, 0) if len(shape) == 3 and shape[axis] in (3, 4)), None)
+    if len(shape) == 3 and (reader == TIFF_VOLUMES or reader != PICTURES and (said or colours is None)):
+        return without_a_space(shape, read_spacing(said) if said else None)
+    if reader != TIFF_VOLUMES and (len(shape) == 2 or colours is not None):
+        rest = tuple(n for axis, n in enumerate(shape) if axis != colours)
+        return without_a_space(rest, channels=1 if colours is None else shape[colours])
+    expected = {TIFF_VOLUMES: "three axes", PICTURES: "two axes and colours"}.get(reader, "two or three axes")
+    raise ValueError(f"{path}: expected an image of {expected}, got shape {shape}")
+
+
+def _of_pixels(path: Path, space: Space) -> Image:
+    """As nnU-Net reads them: SimpleITK takes a grey BMP for colours, and one bit for 0 and 255."""
+    if len(space.shape) == 3:
+        import tifffile
+
+        values = tifffile.imread(path)
+    else:
+        from skimage.io import imread  # takes as long to import as SimpleITK, and most data sets have none
+
+        values = np.asarray(imread(path))
+    channels = values.shape[-1] if values.ndim > len(space.shape) else 1  # a palette's may be three or four
+    return Image(values, space.spacing, space.origin, space.direction, space.unit, channels)
 
 
 def of_sitk(image: sitk.Image) -> Image:
-    """SimpleITK's image, copied."""
-    space = image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection()
-    return Image(sitk.GetArrayFromImage(image), *space, "mm", image.GetNumberOfComponentsPerPixel())
+    """SimpleITK's image, copied; a fourth axis becomes the channels."""
+    space, values = _of_header(image), sitk.GetArrayFromImage(image)
+    if image.GetDimension() == 4:
+        values = np.moveaxis(values, 0, -1) if space.channels > 1 else values[0]
+    return Image(values, space.spacing, space.origin, space.direction, space.unit, space.channels)
 
 
 def write_image(values: np.ndarray, like: Image, path: Path, compress: bool = True) -> None:
-    """Write values, shape (z, y, x) or (y, x), in another image's geometry, by SimpleITK."""
+    """Write values, shape (z, y, x) or (y, x), in another image's geometry, as nnU-Net's readers read them."""
+    name = path.name.lower()
+    if name.endswith(TIFF_ENDINGS) and values.ndim == 3:
+        import tifffile
+
+        tifffile.imwrite(path, values, compression="zlib" if compress else None, photometric="minisblack")
+        if like.unit == "mm":
+            path.with_name(f"{path.stem}.json").write_text(json.dumps({"spacing": like.spacing}), encoding="utf-8")
+        return
+    if name.endswith(NIFTI_ENDINGS) and not is_orthonormal(like.direction):
+        write_by_nibabel(values, like.spacing, like.origin, like.direction, path)
+        return
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(like.spacing[::-1])
     image.SetOrigin(like.origin)
     image.SetDirection(like.direction)
+    write_by_itk(image, path, compress)
+
+
+def write_by_itk(image: sitk.Image, path: Path, compress: bool = True) -> None:
+    """Write SimpleITK's image.
+
+    Raises:
+        OSError: naming the file, if it is not whole: ITK 5.4 does not notice that a disk is full.
+    """
     sitk.WriteImage(image, str(path), useCompression=compress)
+    try:
+        read_space(path)
+    except ValueError:
+        raise OSError(errno.EIO, "was not written whole, is the disk full?", str(path)) from None

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_shapekd.files.images import Image, read_image
+from nnunet_shapekd.files.space import ORIGIN_TOLERANCE_MM, SPACING_TOLERANCE, HasSpace, differing
 
-# Headers are rounded to 32 bits, and a prediction's may have gone through another library.
-SPACING_TOLERANCE = 1e-4  # relative
-ORIGIN_TOLERANCE_MM = 1e-2
-DIRECTION_TOLERANCE = 1e-3
 #: values below this are counted, which is faster than sorting them
 _COUNTED = 2**16
 
@@ -21,13 +18,13 @@ class LabelMap(Image):
     """Integer labels of one image, shape (z, y, x) or (y, x)."""
 
 
-def read_label_map(path: Path) -> LabelMap:
+def read_label_map(path: Path, reader: str | None = None) -> LabelMap:
     """Read a label map, as :func:`~.images.read_image` reads images.
 
     Raises:
         ValueError: if the file cannot be read, is cut short, has several channels, or values that are no integers.
     """
-    return as_label_map(read_image(path), path)
+    return as_label_map(read_image(path, finite=False, reader=reader), path)
 
 
 def as_label_map(image: Image, path: Path) -> LabelMap:
@@ -38,11 +35,18 @@ def as_label_map(image: Image, path: Path) -> LabelMap:
     if values.size == 0:
         raise ValueError(f"{path}: has no voxels, its shape is {values.shape}; make it again")
     if values.dtype.kind == "f":
-        if (values != np.rint(values)).any():
+        low, high = float(values.min()), float(values.max())  # NaN where one is
+        small = low >= 0 and high < _COUNTED
+        kind = np.uint8 if small and high < 256 else np.uint16 if small else np.int64
+        with np.errstate(invalid="ignore"):
+            integers = values.astype(kind)
+        if not (np.isfinite([low, high]).all() and np.array_equal(integers, values)):
             raise ValueError(f"{path}: expected integer labels, got NaN, infinite or fractional values; correct it")
-        values = values.astype(np.int64)
+        values = integers
     elif values.dtype.kind == "b":
         values = values.astype(np.uint8)
+    elif values.dtype.kind not in "iu":
+        raise ValueError(f"{path}: expected integer labels, got {values.dtype}; correct it")
     return LabelMap(values, image.spacing, image.origin, image.direction, image.unit)
 
 
@@ -50,7 +54,10 @@ def values_in(values: np.ndarray) -> list[int]:
     """The different integers in an array, ascending."""
     if values.min() < 0 or values.max() >= _COUNTED:
         return np.unique(values).tolist()
-    return np.flatnonzero(np.bincount(values.ravel().astype(np.int64, copy=False))).tolist()
+    found = np.zeros(_COUNTED, bool)
+    for part in values.reshape(len(values), -1):  # one at a time: as an index each value takes eight bytes
+        found[part] = True
+    return np.flatnonzero(found).tolist()
 
 
 def unknown_labels(
@@ -83,34 +90,11 @@ def relabel(values: np.ndarray, new_of: Mapping[int, int]) -> np.ndarray:
 
 
 def differences(
-    reference: Image,
-    other: Image,
+    reference: HasSpace,
+    other: HasSpace,
     called: str = "the reference",
     spacing_tolerance: float = SPACING_TOLERANCE,
     origin_tolerance_mm: float = ORIGIN_TOLERANCE_MM,
 ) -> list[str]:
-    """In what the two spaces differ; an empty list is the same space.
-
-    Args:
-        reference: the space that is right.
-        other: the one that is compared.
-        called: what the first one is called.
-        spacing_tolerance: relative.
-        origin_tolerance_mm: of each coordinate.
-    """
-    if reference.shape != other.shape:
-        return [f"shape {other.shape} differs from {called}'s {reference.shape}"]
-    checks = (
-        ("spacing", reference.spacing, other.spacing, {"rtol": spacing_tolerance, "atol": 0}),
-        ("origin", reference.origin, other.origin, {"rtol": 0, "atol": origin_tolerance_mm}),
-        ("orientation", reference.direction, other.direction, {"rtol": 0, "atol": DIRECTION_TOLERANCE}),
-    )
-    return [
-        f"{what} {_rounded(theirs)} differs from {called}'s {_rounded(ours)}"
-        for what, ours, theirs, tolerance in checks
-        if not np.allclose(theirs, ours, **tolerance)
-    ]
-
-
-def _rounded(numbers: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{number:.6g}" for number in numbers) + ")"
+    """In what the two spaces differ, in words, see :func:`~.space.differing`; an empty list is the same space."""
+    return list(differing(reference, other, called, spacing_tolerance, origin_tolerance_mm).values())

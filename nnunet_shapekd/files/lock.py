@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -59,6 +60,22 @@ def hold(folder: str | os.PathLike[str], work: str) -> str | None:
     file.write(json.dumps(owner).encode())
     file.flush()
     return None
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process is at this in a folder: for the moment in which a result gets its name.
+
+    Where file system or operating system have no locks on folders, it does not wait.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _who(content: bytes) -> str:

@@ -1,63 +1,167 @@
-"""Reading NIfTI without being told less than the file says."""
+"""Reading and writing NIfTI as nnU-Net does, without being told less than the file says.
+
+nnU-Net reads it with SimpleITK, and where that fails with nibabel: ITK refuses directions that are not orthonormal.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_shapekd.files.lengths import check_file, check_gzip, check_length
 
-def read_nifti(path: Path, finite: bool = True) -> sitk.Image:
+if TYPE_CHECKING:
+    import nibabel
+
+#: nibabel's axes point to the right, front and head, ITK's to the left, back and head
+_TO_ITK = np.array([-1.0, -1.0, 1.0])
+_ORTHONORMAL_TOLERANCE = 1e-4
+#: said of a file
+NOT_FINITE = "has NaN or infinite values, or such as are infinite in 32 bits; replace them"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class NibabelHeader:
+    """What a NIfTI file says before its voxels, by nibabel; called as SimpleITK's own reader has it."""
+
+    def __init__(self, image: nibabel.Nifti1Image, path: Path) -> None:
+        n = image.ndim
+        columns = image.affine[:3, :3]
+        lengths = np.linalg.norm(columns, axis=0)
+        zooms = [float(zoom) for zoom in image.header.get_zooms()]
+        if not (np.isfinite(image.affine).all() and lengths.all() and all(zooms)):
+            raise ValueError(f"{path}: an axis of its voxels has no length; correct its header")
+        direction, origin = np.eye(max(n, 3)), np.zeros(max(n, 3))
+        direction[:3, :3], origin[:3] = _TO_ITK[:, None] * columns / lengths, _TO_ITK * image.affine[:3, 3]
+        self.size, self.spacing = image.shape, zooms
+        self.origin, self.direction = origin[:n].tolist(), direction[:n, :n].ravel().tolist()
+
+    def GetSize(self) -> tuple[int, ...]:
+        return self.size
+
+    def GetSpacing(self) -> list[float]:
+        return self.spacing
+
+    def GetOrigin(self) -> list[float]:
+        return self.origin
+
+    def GetDirection(self) -> list[float]:
+        return self.direction
+
+    def GetNumberOfComponents(self) -> int:
+        return 1
+
+
+Header = sitk.ImageFileReader | NibabelHeader
+
+
+def nifti_header(path: Path, by_nibabel: bool = False) -> Header:
+    """What a NIfTI file says before its voxels, for which it is long enough.
+
+    Args:
+        path: the file.
+        by_nibabel: as nnU-Net's NibabelIO has it; by default only where ITK cannot read the file.
+
+    Raises:
+        ValueError: if neither can read it, or the file is shorter than its header says.
+    """
+    check_file(path)
+    reader = sitk.ImageFileReader()
+    # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
+    reader.SetImageIO("NiftiImageIO")
+    reader.SetFileName(str(path))
+    try:
+        if not by_nibabel:
+            reader.ReadImageInformation()
+            start, bits = (int(float(reader.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
+            check_length(path, start, reader.GetSize(), bits)
+            _check_axes(path, reader.GetSize())
+            return reader
+    except RuntimeError:  # nibabel reads more, and says why where it does not
+        pass
+    image = _by_nibabel(path)
+    check_length(path, image.header.get_data_offset(), image.shape, int(image.header["bitpix"]))
+    _check_axes(path, image.shape)
+    return NibabelHeader(image, path)
+
+
+def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sitk.Image:
     """The image in a NIfTI file, which is whole.
 
     Args:
         path: the file.
         finite: whether NaN and infinite values are an error.
+        by_nibabel: as of :func:`nifti_header`.
 
     Raises:
         ValueError: if the file cannot be read, is cut short, or has values that are not finite.
     """
-    try:
-        # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
-        image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
-    except RuntimeError as error:
-        raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
-    if _needs_second_look(path, image):
-        import nibabel  # only here: importing it costs as much as reading twenty cases
-
+    header, image = nifti_header(path, by_nibabel), None
+    if isinstance(header, sitk.ImageFileReader):
         try:
-            values = np.asanyarray(nibabel.load(path).dataobj)
-        except Exception as error:  # nibabel, zlib and gzip have an exception class each for a broken file
-            raise ValueError(f"{path}: cannot be read whole ({error}); download it again") from None
-        if not np.isfinite(values).all():
-            if finite:
-                raise ValueError(f"{path}: has NaN or infinite values; replace them")
-            seen = sitk.GetImageFromArray(values.T)
-            seen.CopyInformation(image)
-            return seen
+            image = header.Execute()
+        except RuntimeError:  # likewise
+            header = NibabelHeader(_by_nibabel(path), path)
+        else:
+            if "float" not in image.GetPixelIDTypeAsString():
+                return image
+    # ITK 5.4 reads NaN and infinity of floating-point files as 0
+    try:
+        values = np.asanyarray(_by_nibabel(path).dataobj)
+    except Exception as error:  # nibabel, zlib and gzip have an exception class each for a broken file
+        raise ValueError(f"{path}: cannot be read whole ({reason_of(error)}); download it again") from None
+    whole = all_finite(values)
+    if finite and not whole:
+        raise ValueError(f"{path}: {NOT_FINITE}")
+    if image is None or not whole:
+        image = sitk.GetImageFromArray(values.T, isVector=False)
+        image.SetSpacing(header.GetSpacing())
+        image.SetOrigin(header.GetOrigin())
+        image.SetDirection(header.GetDirection())
     return image
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether all values are numbers in 32 bits, in which nnU-Net reads every image."""
+    return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # NaN is neither
+
+
+def is_orthonormal(direction: tuple[float, ...]) -> bool:
+    """Whether ITK can write a direction matrix, row by row, into NIfTI: it would change any other without a word."""
+    matrix = np.reshape(direction, (round(len(direction) ** 0.5), -1))
+    return np.allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=_ORTHONORMAL_TOLERANCE)
+
+
+def write_by_nibabel(
+    values: np.ndarray, spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...], path: Path
+) -> None:
+    """Write (z, y, x) values with directions that are not orthonormal; spacing along these axes, the rest as in ITK."""
+    import nibabel
+
+    affine = np.eye(4)
+    affine[:3, :3] = _TO_ITK[:, None] * np.reshape(direction, (3, 3)) * spacing[::-1]
+    affine[:3, 3] = _TO_ITK * origin
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values.T), affine), path)
+
+
+def _check_axes(path: Path, shape: tuple[int, ...]) -> None:
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"{path}: expected an image of two or three axes, and one of channels, got shape {shape}")
+
+
+def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
+    import nibabel  # only here: importing it costs as much as reading twenty cases
+
+    try:
+        return nibabel.load(path)
+    except Exception as error:  # likewise
+        check_gzip(path)  # whose fault nibabel does not tell
+        raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
 
 
 def reason_of(error: Exception) -> str:
     """The last line of a library's message, which says what is wrong."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-
-
-def _needs_second_look(path: Path, image: sitk.Image) -> bool:
-    """Whether SimpleITK may have hidden a fault: ITK 5.4 fills up a file cut short, and reads NaN and infinity as 0.
-
-    True for floating-point files, and where the length that a gzip file ends with (or the file has) is not what the
-    header asks for; so the ordinary file is read once.
-    """
-    keys = ("vox_offset", "bitpix", "datatype")
-    header = {key: float(image.GetMetaData(key)) for key in keys if image.HasMetaDataKey(key)}
-    if len(header) < len(keys) or header["datatype"] in (16, 64):  # NIfTI's codes of float32 and float64
-        return True
-    expected = int(header["vox_offset"]) + image.GetNumberOfPixels() * int(header["bitpix"]) // 8
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path.stat().st_size != expected
-        file.seek(-4, os.SEEK_END)
-        return int.from_bytes(file.read(), "little") != expected % 2**32

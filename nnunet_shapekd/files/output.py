@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import json
 import os
 import platform
@@ -15,8 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunet_shapekd.files.filling import HIDDEN, content, filled_from_within, is_fixed, settle
+from nnunet_shapekd.files.leftovers import left_behind, scratch_folder
+
 #: Lies in every folder that may be replaced, and names what it is and all that was written into it.
 MANIFEST = ".shapekd-folder.json"
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+#: a disk with less is full
+_LEAST_FREE = 2**20
 
 
 @contextmanager
@@ -30,10 +36,11 @@ def new_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     clear_unfinished(target)
     unfinished = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}.partial")
     try:
-        yield unfinished
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
+        with _naming(target):
+            yield unfinished
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -45,28 +52,12 @@ def clear_unfinished(target: Path) -> None:
 
 
 @contextmanager
-def scratch_folder(stem: Path) -> Iterator[Path]:
-    """A new folder, named after ``stem``, machine and process, for as long as it is used.
-
-    What killed runs on this machine left under the same stem is removed.
-    """
-    stem = stem.with_name(f"{stem.name}-{platform.node()}-")
-    for leftover in left_behind(stem):
-        shutil.rmtree(leftover, ignore_errors=True)
-    folder = stem.with_name(f"{stem.name}{os.getpid()}")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
 def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Iterator[Path]:
     """A folder to fill, which becomes ``target`` at the end, or vanishes when anything goes wrong.
 
-    It lies beside its target (renaming is atomic there) under a name that nnU-Net takes for no dataset. SIGTERM and
-    SIGHUP clean up, too; after SIGKILL the next run on the same machine removes, or brings back, what was left.
+    It lies beside its target (renaming is atomic there) under a name that nnU-Net takes for no dataset; or inside a
+    target that is mounted, or whose parent may not be written to. SIGTERM and SIGHUP clean up, too; after SIGKILL the
+    next run on the same machine removes, or brings back, what was left.
 
     Args:
         target: a folder that does not exist or is empty.
@@ -74,6 +65,7 @@ def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Itera
 
     Raises:
         ValueError: if the target is there, before or after the work, and is neither empty nor such a folder.
+        OSError: naming the target, if it cannot be written.
     """
     target = Path(os.path.realpath(target))
     missing_parents = [parent for parent in target.parents if not parent.exists()]
@@ -86,46 +78,80 @@ def new_folder(target: str | os.PathLike[str], kind: str | None = None) -> Itera
     check_free(target, kind)
     aside = before.with_name(f"{before.name}{os.getpid()}")
     try:
-        with _signals_as_exit(), scratch_folder(target.with_name(f".shapekd-partial-{target.name}")) as building:
-            yield building
-            if kind is not None:
-                files = _files(building)
-                (building / MANIFEST).write_text(json.dumps({"kind": kind, "files": files}, indent=1), encoding="utf-8")
-            check_free(target, kind)
-            # an earlier result steps aside and is deleted last, so that one of the two is always there
-            if target.exists():
-                target.rename(aside)
-            try:
-                building.rename(target)
-            except BaseException:
-                if aside.exists():
-                    aside.rename(target)
-                raise
-            shutil.rmtree(aside, ignore_errors=True)
+        with _naming(target), _signals_as_exit():
+            if target.exists() and is_fixed(target, aside):
+                with filled_from_within(target) as building:
+                    yield building
+                    _finish(building, target, kind)
+                return
+            with scratch_folder(target.with_name(f".shapekd-partial-{target.name}")) as building:
+                yield building
+                _finish(building, target, kind)
+                # an earlier result steps aside and is deleted last, so that one of the two is always there
+                if target.exists():
+                    target.rename(aside)
+                try:
+                    building.rename(target)
+                except BaseException:
+                    if aside.exists():
+                        aside.rename(target)
+                    raise
+                shutil.rmtree(aside, ignore_errors=True)
     finally:
         for parent in missing_parents:
             with contextlib.suppress(OSError):  # not empty, as it should be
                 parent.rmdir()
 
 
-def check_free(target: str | os.PathLike[str], kind: str | None) -> None:
-    """Raises ValueError as :func:`new_folder` does: to be called before long work."""
+def _finish(building: Path, target: Path, kind: str | None) -> None:
+    if kind is not None:
+        files = _files(building)
+        (building / MANIFEST).write_text(json.dumps({"kind": kind, "files": files}, indent=1), encoding="utf-8")
+    check_free(target, kind, own=building)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Gives an error of writing, like that of a full disk, the name of what was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_WRITING and error.filename is None:
+            error.filename = str(target)
+        raise
+
+
+def check_free(target: str | os.PathLike[str], kind: str | None, own: Path | None = None) -> None:
+    """Raises ValueError as :func:`new_folder` does: to be called before long work.
+
+    Args:
+        target: of the result.
+        kind: likewise.
+        own: what is being written inside the target.
+    """
     target = Path(os.path.realpath(target))
     if target == Path.cwd() or target in Path.cwd().parents:
         raise ValueError(f"{target} is the current folder, or around it: name a folder of its own for the output")
-    if not target.exists():
-        existing = next(parent for parent in target.parents if parent.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise ValueError(f"{target} cannot be made: {existing} is no folder that may be written to")
-        return
-    if not target.is_dir():
+    existing = next(folder for folder in (target, *target.parents) if folder.exists())
+    if target.exists() and not target.is_dir():
         raise ValueError(f"{target} exists already and is no folder: choose another")
-    if not any(target.iterdir()):
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{target} cannot be made: {existing} is no folder that may be written to")
+    if (free := shutil.disk_usage(existing).free) < _LEAST_FREE:
+        raise ValueError(f"{target} cannot be made: the disk of {existing} is full, {free} bytes are free")
+    if not target.exists():
         return
+    if own is None:
+        settle(target)
+    found = [path for path in content(target) if path != own]
+    if not found:
+        return
+    if busy := [path for path in found if path.name.startswith(HIDDEN) and path.is_dir()]:
+        raise ValueError(f"{target} is being filled by another run; if that is no more, remove {busy[0]}")
     try:
         manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
-        known = kind is not None and manifest["kind"] == kind
-        strangers = [name for name in _files(target) if name not in manifest["files"] and name != MANIFEST]
+        known = kind is not None and manifest["kind"] == kind and isinstance(manifest["files"], list)
+        strangers = [name for name in _files(target, own) if name not in manifest["files"] and name != MANIFEST]
     except (OSError, ValueError, KeyError, TypeError):
         known, strangers = False, []
     if not known:
@@ -138,32 +164,12 @@ def check_free(target: str | os.PathLike[str], kind: str | None) -> None:
         )
 
 
-def _files(folder: Path) -> list[str]:
-    """All files below a folder, and its empty folders."""
-    paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink() or not any(path.iterdir()))
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
-
-
-def left_behind(stem: Path, ending: str = "") -> list[Path]:
-    """What runs that are no more have left under this name, their process's number and this ending."""
-    if not stem.parent.is_dir():
-        return []
-    found = stem.parent.glob(f"{glob.escape(stem.name)}*{ending}")
-    return [path for path in found if not _is_running(path.name.removeprefix(stem.name).removesuffix(ending))]
-
-
-def _is_running(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdigit():
-        return True  # cannot tell: os.kill(pid, 0) would send Ctrl-C on Windows
-    if int(pid) == os.getpid():
-        return False  # made by an earlier process of the same number
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _files(folder: Path, own: Path | None = None) -> list[str]:
+    """All files below a folder, and its empty folders, but for those in one of them."""
+    tops = {*content(folder)} - {own}
+    paths = (path for path in folder.rglob("*") if folder / path.relative_to(folder).parts[0] in tops)
+    files = (path for path in paths if not path.is_dir() or path.is_symlink() or not any(path.iterdir()))
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from nnunet_shapekd.drawing import class_styles, drawing, wrapped
 from nnunet_shapekd.evaluation import plausibility
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.files import images
-from nnunet_shapekd.files.label_maps import read_label_map
+from nnunet_shapekd.files.dataset_json import reader_of
+from nnunet_shapekd.files.label_maps import read_label_map, relabel
 
 #: least room around the structures, as a part of their larger extent
 MARGIN = 0.2
@@ -37,21 +38,21 @@ def chosen_cases(mean_dice: Mapping[str, float]) -> dict[str, str]:
     return chosen
 
 
-def read_labels(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
+def read_labels(path: Path, reader: str | None = None) -> tuple[np.ndarray, tuple[float, float, float]]:
     """A label map as (d, h, w), d = 1 of a 2D file, and its spacing along these axes."""
-    label_map = read_label_map(path)
+    label_map = read_label_map(path, reader)
     if label_map.values.ndim == 2:
         return label_map.values[np.newaxis], (1.0, *label_map.spacing)
     return label_map.values, label_map.spacing
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, reader: str | None = None) -> np.ndarray:
     """An image as (d, h, w), or (d, h, w, 3) of a colour image; d = 1 of a 2D file.
 
     Raises:
         ValueError: if it cannot be read.
     """
-    image = images.read_image(path, finite=False)
+    image = images.read_image(path, finite=False, reader=reader)
     array = image.values
     if image.channels > 1:
         array = array[..., :3] if image.channels > 2 else array[..., 0]
@@ -60,9 +61,12 @@ def read_image(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
-    """One case's arrays, cut across ``axis``; masks are (classes, d, h, w), the first axis as ``classes``."""
+    """One case's arrays, cut across ``axis``.
 
-    classes: list[str]
+    Label maps (d, h, w) hold kinds: which classes a voxel is in, 0 in none; ``classes`` says the kinds of each.
+    """
+
+    classes: dict[str, tuple[int, ...]]
     image: np.ndarray | None
     reference: np.ndarray
     models: dict[str, np.ndarray]
@@ -72,7 +76,7 @@ class Case:
 
     @property
     def axis(self) -> int:
-        return plausibility.cut_axis(self.reference.shape[1:], self.spacing)
+        return plausibility.cut_axis(self.reference.shape, self.spacing)
 
     @property
     def aspect(self) -> float:
@@ -88,10 +92,8 @@ class Case:
     def slices(self) -> dict[int, str]:
         """The slices to show -> why."""
         others = tuple(axis for axis in range(3) if axis != self.axis)
-        area = (self.reference.any(axis=0) & self.counts).sum(axis=others)
-        wrong = sum(
-            ((mask != self.reference).any(axis=0) & self.counts).sum(axis=others) for mask in self.models.values()
-        )
+        area = ((self.reference != 0) & self.counts).sum(axis=others)
+        wrong = sum(((kinds != self.reference) & self.counts).sum(axis=others) for kinds in self.models.values())
         largest, worst = int(np.argmax(area)), int(np.argmax(wrong))
         if not area[largest]:
             return {worst: "most pixels wrong"} if wrong[worst] else {len(area) // 2: "in the middle"}
@@ -101,8 +103,8 @@ class Case:
 
     def box(self, slices: Sequence[int]) -> tuple[slice, slice]:
         """What of the plane to show: all structures in these slices, of reference and models, with a margin."""
-        masks = [self.reference, *self.models.values()]
-        seen = np.any([self.plane(mask.any(axis=0), i) for mask in masks for i in slices], axis=0)
+        maps = [self.reference, *self.models.values()]
+        seen = np.any([self.plane(kinds, i) != 0 for kinds in maps for i in slices], axis=0)
         if not seen.any():
             return slice(0, seen.shape[0]), slice(0, seen.shape[1])
         ends = [(int(line.argmax()), len(line) - int(line[::-1].argmax())) for line in (seen.any(1), seen.any(0))]
@@ -135,26 +137,41 @@ def read_case(case: str, evaluations: Sequence[Evaluation], image: Path | None) 
     predictions = {e.name: e.prediction / f"{case}{e.file_ending}" for e in evaluations}
     if gone := [str(path) for path in (reference, *predictions.values()) if not path.is_file()]:
         raise ValueError(f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not there any more")
-    labels, spacing = read_labels(reference)
+    reader = reader_of(first.dataset_json) if first.dataset_json else None
+    labels, spacing = read_labels(reference, reader)
     counts = np.ones(labels.shape, bool) if first.ignore_label is None else labels != first.ignore_label
-
-    def masks(label_map: np.ndarray) -> np.ndarray:
-        return np.stack([np.isin(label_map, values) for values in first.classes.values()])
-
-    models = {name: masks(read_labels(path)[0]) for name, path in predictions.items()}
-    for name, mask in models.items():
-        if mask.shape[1:] != labels.shape:
-            raise ValueError(f"the prediction of {name} has shape {mask.shape[1:]}, the reference {labels.shape}")
-        mask &= counts
+    kind_of, classes = _kinds(first.classes)
+    models = {}
+    for name, path in predictions.items():
+        kinds = _like(relabel(read_labels(path, reader)[0], kind_of), labels.shape, f"the prediction of {name}")
+        models[name] = np.where(counts, kinds, 0)
     array, remark = None, ""
     if image is not None:
         try:
-            array = read_image(image)
-            if array.shape[:3] != labels.shape:
-                raise ValueError(f"{image.name} has shape {array.shape[:3]}, the reference {labels.shape}")
+            array = _like(read_image(image, reader), labels.shape, image.name)
         except ValueError as error:
-            array, remark = None, f"Contours on black: {error}."
-    return Case(list(first.classes), array, masks(labels), models, counts, spacing), remark
+            remark = f"Contours on black: {error}."
+    return Case(classes, array, relabel(labels, kind_of), models, counts, spacing), remark
+
+
+def _kinds(classes: Mapping[str, Sequence[int]]) -> tuple[dict[int, int], dict[str, tuple[int, ...]]]:
+    """Label value -> its kind, by the classes it is in, and class -> its kinds: regions may overlap."""
+    kind_of: dict[int, int] = {0: 0}
+    known: dict[frozenset[str], int] = {}
+    for value in sorted({value for values in classes.values() for value in values}):
+        within = frozenset(name for name, values in classes.items() if value in values)
+        kind_of[value] = known.setdefault(within, len(known) + 1)
+    return kind_of, {name: tuple(sorted({kind_of[value] for value in values})) for name, values in classes.items()}
+
+
+def _like(array: np.ndarray, shape: tuple[int, ...], called: str) -> np.ndarray:
+    """An array in the shape of the reference, (d, h, w), whichever of one slice's axes has a single voxel."""
+    if array.shape[:3] == shape:
+        return array
+    flat, wanted = ([n for n in sizes if n > 1] for sizes in (array.shape[:3], shape))
+    if flat != wanted:
+        raise ValueError(f"{called} has shape {array.shape[:3]}, the reference {shape}")
+    return array.reshape(*shape, *array.shape[3:])
 
 
 def grey_or_colour(pixels: np.ndarray) -> np.ndarray:
@@ -183,7 +200,7 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
     """
     slices = case.slices()
     box = case.box(list(slices))
-    styles = class_styles(case.classes)
+    styles = class_styles(list(case.classes))
     columns: dict[str, np.ndarray | None] = {"image": None, "reference": case.reference, **case.models}
     height, width = ((s.stop - s.start) for s in box)
     wide = max(1.7, min(2.5, 11.0 / len(columns)))
@@ -199,14 +216,15 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
         for line, (index, why) in zip(axes, slices.items(), strict=True):
             image = None if case.image is None else case.plane(case.image, index)[box]
             pixels = np.zeros((height, width)) if image is None else grey_or_colour(image)
-            for ax, (name, masks) in zip(line, columns.items(), strict=True):
+            for ax, (name, kinds) in zip(line, columns.items(), strict=True):
                 ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=case.aspect, interpolation="bilinear")
                 ax.set_xticks([], [])
                 ax.set_yticks([], [])
                 ax.spines[:].set_visible(False)
-                if masks is not None:
-                    for mask, (colour, dashes) in zip(masks, styles.values(), strict=True):
-                        _contour(ax, case.plane(mask, index)[box], colour, dashes)
+                if kinds is not None:
+                    plane = case.plane(kinds, index)[box]
+                    for of_class, (colour, dashes) in zip(case.classes.values(), styles.values(), strict=True):
+                        _contour(ax, np.isin(plane, of_class), colour, dashes)
                 elif case.image is None:
                     ax.text(0.5, 0.5, "no image", color="white", ha="center", va="center", transform=ax.transAxes)
                 ax.set_gid(name)

@@ -7,34 +7,27 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_shapekd.across.datasets import check_references
+from nnunet_shapekd.across.checks import Subject, check_subjects
 from nnunet_shapekd.across.matching import match_classes
 from nnunet_shapekd.across.model import Model
-from nnunet_shapekd.across.predict import find_images
-from nnunet_shapekd.across.tasks import cases_to_judge, held_out
-from nnunet_shapekd.evaluation.cases import Case, read_dataset_json, with_patients
-from nnunet_shapekd.files.label_maps import differences, read_label_map
+from nnunet_shapekd.across.unseen import cases_to_judge, held_out
+from nnunet_shapekd.files.dataset_json import read_dataset_json
+from nnunet_shapekd.files.images import TIFF_ENDINGS, Image
+from nnunet_shapekd.files.label_maps import read_label_map
 from nnunet_shapekd.files.parallel import map_in_processes
+from nnunet_shapekd.files.raw_dataset import find_images
+from nnunet_shapekd.files.space import spacing_file
+from nnunet_shapekd.files.whose import Patients
 from nnunet_shapekd.stress.options import StressOptions
-from nnunet_shapekd.stress.shifts import Scene, as_volume, read_image, seed_of, shifted, write_image
+from nnunet_shapekd.stress.shifts import ImageFile, Scene, as_volume, read_image, seed_of, shifted, write_image
 
 #: cases to read, or to shift, that are worth a process, which loads torch
 _PER_WORKER = 60
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A case: its image files and its reference."""
-
-    case: str
-    images: tuple[Path, ...]
-    reference: Path
 
 
 def find_subjects(
@@ -70,7 +63,9 @@ def find_subjects(
             "Training cases could not be recognised: neither the checkpoints nor nnU-Net's folders name those of "
             f"{model.dataset}; none must be among the images"
         )
-    chosen, folds = cases_to_judge(models, own and not all_cases, "Tr", list(found), [], remarks)
+    chosen, folds = cases_to_judge(
+        models, own and not all_cases, "Tr", list(found), [], images.resolve().parent, remarks
+    )
     chosen = [case for case in chosen if case in found]
     if not chosen:
         raise ValueError(
@@ -123,10 +118,9 @@ def _cases_in_folders(model: Model) -> set[str]:
     return known
 
 
-def drawn(subjects: Sequence[Subject], labels: Path, options: StressOptions) -> list[Subject]:
+def drawn(subjects: Sequence[Subject], patients: Patients, options: StressOptions) -> list[Subject]:
     """The cases of patients drawn by the seed, until there are so many; all if none are to be drawn."""
-    known = [Case(one.case, one.reference, one.reference, one.case) for one in subjects]
-    whose = {case.name: case.patient for case in with_patients(known, labels, options.patients, options.pattern)}
+    whose = {one.case: patients.of[one.case] for one in subjects}
     names, chosen = sorted(set(whose.values())), set()
     for i in np.random.default_rng(options.seed).permutation(len(names)):
         if options.cases is None or sum(patient in chosen for patient in whose.values()) < options.cases:
@@ -134,67 +128,73 @@ def drawn(subjects: Sequence[Subject], labels: Path, options: StressOptions) -> 
     return [one for one in subjects if whose[one.case] in chosen]
 
 
-def unreadable(
-    subjects: Sequence[Subject], labels: Path, model: Model, not_judged: Sequence[str], processes: int | None
+def wrong_files(
+    subjects: Sequence[Subject],
+    labels: Path,
+    model: Model,
+    not_judged: Sequence[str],
+    patients: Patients,
+    options: StressOptions,
 ) -> list[str]:
-    """What is wrong with the files: read before any is predicted, which takes long."""
+    """What is wrong with the files, see :func:`~nnunet_shapekd.across.checks.check_subjects`, or with their labels."""
     beside = labels.resolve().parent / "dataset.json"
-    theirs = read_dataset_json(beside) if beside.is_file() else model.dataset_json
     try:
+        theirs = read_dataset_json(beside) if beside.is_file() else model.dataset_json
         matching = match_classes(model.dataset_json, theirs, not_judged)
     except ValueError as error:
-        return [f"{beside}: {error}"]
+        return [f"{beside}: {str(error).removeprefix(f'{beside}: ')}"]
     if not matching.is_identity:
         return [f"{beside}: other label values than the model's ({matching}); give references in the model's values"]
-    references = [subject.reference for subject in subjects if subject.reference.is_file()]
-    problems = check_references(references, matching, processes)
-    for of_subject in each_subject(_wrong_images, subjects, processes, "Checking images"):
-        problems += of_subject
-    return problems
+    there = [subject for subject in subjects if subject.reference.is_file()]
+    return check_subjects(
+        there, model, matching, patients, options.processes, options.ignore_origins, read=_read_to_shift
+    )
 
 
-def _wrong_images(subject: Subject) -> list[str]:
-    """What cannot be read, channels that nnU-Net would not put together, and a reference in another space."""
-    problems, spaces = [], {}
-    for path in subject.images:
-        try:
-            spaces[path] = read_image(path).file
-        except ValueError as error:
-            problems.append(str(error))
-    for path, space in list(spaces.items())[1:]:
-        first = next(iter(spaces))
-        found = differences(spaces[first], space, called=first.name)
-        # of another origin or orientation nnU-Net only warns
-        found = [text for text in found if text.startswith(("shape", "spacing"))]
-        problems += [f"{path}: {text}" for text in found]
-    if spaces and subject.reference.is_file():
-        with suppress(ValueError):  # references have been checked
-            found = differences(next(iter(spaces.values())), read_label_map(subject.reference), called="the image")
-            problems += [f"{subject.reference}: {text}" for text in found]
-    return problems
+def _read_to_shift(path: Path, reader: str) -> Image:
+    return read_image(path, reader).file
 
 
-def reference_of(subject: Subject) -> np.ndarray:
+def reference_of(subject: Subject, reader: str | None = None) -> np.ndarray:
     """A case's label values, (x, y, z) as its image's."""
-    return as_volume(read_label_map(subject.reference))
+    return as_volume(read_label_map(subject.reference, reader))
 
 
 def scene_of(
-    subject: Subject, spacing: tuple[float, float, float], shift: str, seed: int, channel: int, inverted: Sequence[int]
+    subject: Subject,
+    image: ImageFile,
+    shift: str,
+    seed: int,
+    channel: int,
+    inverted: Sequence[int],
+    reader: str | None = None,
 ) -> Scene:
     """What a shift knows of a case's image file; ``inverted`` are the label values of the structure to invert."""
-    mask = np.isin(reference_of(subject), inverted) if shift == "inversion" else None
-    return Scene(spacing, seed_of(subject.case, shift, seed), channel, mask)
+    mask = None
+    if shift == "inversion":
+        # a reference of a slice may have an axis less than its image, or more
+        mask = np.isin(reference_of(subject, reader), inverted).reshape(image.values.shape[1:])
+    return Scene(image.spacing, seed_of(subject.case, shift, seed), channel, mask)
 
 
-def shift_files(subject: Subject, folder: Path, shift: str, severity: int, seed: int, inverted: Sequence[int]) -> None:
+def shift_files(
+    subject: Subject,
+    folder: Path,
+    shift: str,
+    severity: int,
+    seed: int,
+    inverted: Sequence[int],
+    reader: str | None = None,
+) -> None:
     """Write a case's shifted files; those of severity 0 are the very files."""
     for channel, path in enumerate(subject.images):
+        if (beside := spacing_file(path)) and path.name.lower().endswith(TIFF_ENDINGS):
+            shutil.copyfile(beside, folder / beside.name)
         if severity == 0:
             shutil.copyfile(path, folder / path.name)
             continue
-        image = read_image(path)
-        scene = scene_of(subject, image.spacing, shift, seed, channel, inverted)
+        image = read_image(path, reader)
+        scene = scene_of(subject, image, shift, seed, channel, inverted, reader)
         write_image(shifted(image.values, shift, severity, scene), image, folder / path.name)
 
 

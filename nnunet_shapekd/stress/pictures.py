@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnunet_shapekd.across.checks import Subject
 from nnunet_shapekd.drawing import COLOURS, LINE_STYLES, drawing, wrapped
 from nnunet_shapekd.evaluation.plausibility import cut_axis
-from nnunet_shapekd.stress.cases import Subject, reference_of, scene_of
+from nnunet_shapekd.stress.cases import reference_of, scene_of
 from nnunet_shapekd.stress.shifts import SHIFTS, read_image, shifted, size_of
 
 #: patients' values between which the band lies, in percent of the patients
@@ -78,7 +79,12 @@ def _curves(ax: Axes, shift: str, of_models: Mapping[str, Mapping[int, Sequence[
 
 
 def examples(
-    subject: Subject, steps: Sequence[tuple[str, int]], seed: int, inverted: Sequence[int], marked: bool
+    subject: Subject,
+    steps: Sequence[tuple[str, int]],
+    seed: int,
+    inverted: Sequence[int],
+    marked: bool,
+    reader: str | None = None,
 ) -> Figure:
     """The slice with the most foreground, a row a shift, a column a severity.
 
@@ -88,8 +94,10 @@ def examples(
         seed: of the patterns.
         inverted: label values of the structure to invert.
         marked: say which of them nnU-Net trains with.
+        reader: nnU-Net's, of the models' plans.
     """
-    image, reference = read_image(subject.images[0]), reference_of(subject) != 0
+    image = read_image(subject.images[0], reader)
+    reference = reference_of(subject, reader).reshape(image.values.shape[1:]) != 0
     picture, across = image.file.is_picture, cut_axis(image.values.shape[1:], image.spacing)
     within = tuple(axis for axis in range(3) if axis != across)
     number = int(reference.sum(within).argmax())
@@ -105,7 +113,7 @@ def examples(
     original = window(image.values.astype(np.float32))
     rows: dict[str, list[tuple[str, np.ndarray]]] = {}
     for shift, severity in steps:
-        scene = scene_of(subject, image.spacing, shift, seed, 0, inverted)
+        scene = scene_of(subject, image, shift, seed, 0, inverted, reader)
         title = f"{severity}: {size_of(shift, severity):g}"
         if marked and severity == 1 and SHIFTS[shift].trained:
             title += " (as in training)"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from nnunet_shapekd.across.model import Model, read_models
-from nnunet_shapekd.stress.cases import Subject, drawn, find_subjects, unreadable
+from nnunet_shapekd.evaluation.judging import Judging
+from nnunet_shapekd.evaluation.problems import listed, out_of_range
+from nnunet_shapekd.files.whose import find_patients
+from nnunet_shapekd.stress.cases import Subject, drawn, find_subjects, wrong_files
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import SEVERITIES, SHIFTS, UNSHIFTED
 from nnunet_shapekd.stress.tables import is_marked
@@ -32,6 +33,7 @@ class Plan:
         inverted: label values of the structure to invert.
         schemes: the models' normalisations.
         remarks: what a reader must know.
+        judging: of the predictions.
     """
 
     models: dict[str, Model]
@@ -41,6 +43,12 @@ class Plan:
     inverted: tuple[int, ...]
     schemes: list[str]
     remarks: list[str]
+    judging: Judging
+
+    @property
+    def reader(self) -> str:
+        """Of the models' plans, by its name."""
+        return next(iter(self.models.values())).reader
 
 
 def make_plan(model_folder: str | Path, images: Path, labels: Path, options: StressOptions) -> Plan:
@@ -57,19 +65,25 @@ def make_plan(model_folder: str | Path, images: Path, labels: Path, options: Str
     steps, problems = plan_steps(options.shifts, options.severities, options.invert)
     if options.invert and not inverted:
         problems.append(f"--invert {options.invert}: no such class; there are {', '.join(known.classes)}")
-    if wrong := _wrong_numbers(options):
+    if wrong := [*out_of_range(("--cases", options.cases, 1), ("--seed", options.seed, 0)), *options.problems()]:
         problems += wrong
         options = replace(options, cases=None, seed=0)
-    subjects, folds, remarks, not_judged = [], {}, [], []
-    with _listed(problems):
+    subjects, folds, remarks, not_judged, judging = [], {}, [], [], Judging()
+    with listed(problems):
+        judging = options.judging(leave_out=options.leave_out, patients=options.patients, chill=True)
+    with listed(problems):
         not_judged = [name for name in known.classes if name not in known.without(options.leave_out).classes]
-    with _listed(problems):
+    with listed(problems):
         subjects, folds, remarks, found = find_subjects(images, labels, list(models.values()), options.all_cases)
         problems += found
     if subjects:
-        with _listed(problems):
-            subjects = drawn(subjects, labels, options)
-        problems += unreadable(subjects, labels, model, not_judged, options.processes)
+        names, beside = [one.case for one in subjects], [labels.resolve().parent]
+        patients = find_patients(names, beside)
+        with listed(problems):
+            patients = find_patients(names, beside, options.patients, options.pattern)
+        remarks += filter(None, [patients.unused, patients.remark()])
+        subjects = drawn(subjects, patients, options)
+        problems += wrong_files(subjects, labels, model, not_judged, patients, options)
     if problems:
         raise ValueError("".join(["nothing was predicted:", *(f"\n  - {problem}" for problem in problems)]))
     schemes = sorted({scheme for one in models.values() for scheme in one.normalization_schemes})
@@ -78,7 +92,7 @@ def make_plan(model_folder: str | Path, images: Path, labels: Path, options: Str
             f"Not marked is what nnU-Net trains with: the models normalise with {', '.join(schemes)}, and sizes "
             "compare with training's only where each image's channels are brought to mean 0 and sd 1"
         )
-    return Plan(models, steps, subjects, folds, inverted, schemes, remarks)
+    return Plan(models, steps, subjects, folds, inverted, schemes, remarks, judging)
 
 
 def plan_steps(
@@ -100,22 +114,6 @@ def plan_steps(
     return [(UNSHIFTED, 0), *((name, level) for name in names for level in levels)], problems
 
 
-def _wrong_numbers(options: StressOptions) -> list[str]:
-    """What is wrong with numbers that have a least value; None is always right."""
-    limits = (
-        ("--cases", options.cases, 1),
-        ("--seed", options.seed, 0),
-        ("--tolerance", options.tolerance, 0),
-        ("-np", options.processes, 1),
-        ("-npp", options.prediction_processes, 0),
-    )
-    return [
-        f"{option}: expected {least} or more, got {value}"
-        for option, value, least in limits
-        if value is not None and not (math.isfinite(value) and value >= least)
-    ]
-
-
 def check_library() -> None:
     """Raises ValueError, with what to type, where TorchIO is not installed, or too old."""
     try:
@@ -126,11 +124,3 @@ def check_library() -> None:
             raise ImportError(f"this is {found}")
     except ImportError as error:
         raise ValueError(f"shapekd stress needs TorchIO ({error}): pip install 'torchio>=1.2,<2'") from None
-
-
-@contextmanager
-def _listed(problems: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, ValueError) as error:
-        problems.append(str(error))

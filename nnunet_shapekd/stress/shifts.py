@@ -265,14 +265,14 @@ def as_volume(image: Image) -> np.ndarray:
     return array[..., None] if array.ndim == 2 else array
 
 
-def read_image(path: Path) -> ImageFile:
+def read_image(path: Path, reader: str | None = None) -> ImageFile:
     """Read an image file.
 
     Raises:
         ValueError: if it cannot be read, is no image of two or three axes, holds values that are not finite, or is a
             picture of one bit.
     """
-    image = images.read_image(path)
+    image = images.read_image(path, reader=reader)
     if image.values.dtype == bool:  # would be written as 0 and 255, where nnU-Net reads 0 and 1
         raise ValueError(f"{path}: expected grey or colours, got a picture of one bit; save it in 8 bits")
     if image.channels not in ((1, 3, 4) if image.is_picture else (1,)) or len(image.shape) not in (2, 3):

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_shapekd import __version__
-from nnunet_shapekd.across.predict import check_own, find_device, predict_cases
+from nnunet_shapekd.across.predict import RECORD, check_own, find_device, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS
 from nnunet_shapekd.drawing import png
-from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.metrics import headlines
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import defined, mean_over_classes, per_patient, shared
@@ -60,21 +60,16 @@ def stress(
     images, labels, out = Path(images), Path(labels), Path(os.path.abspath(out))
     check_own(out, MARK)
     check_free(out / RESULTS, "stress")
-    find_device(options.device)
+    find_device(options.device, "predict")
     plan = make_plan(model_folder, images, labels, options)
-    judging = Judging(
-        leave_out=options.leave_out,
-        tolerance=options.tolerance,
-        patients=options.patients,
-        pattern=options.pattern,
-        chill=True,
-        processes=options.processes,
-    )
+    for name in plan.models:
+        for shift, severity in plan.steps:
+            check_own(_predicted(out, name, shift, severity), RECORD)
     for remark in plan.remarks:
         print(remark)
     (out / MARK).parent.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
-    evaluations = dict(_evaluations(plan, labels, out / PREDICTIONS, judging, options))
+    evaluations = dict(_evaluations(plan, labels, out, options))
     first = next(iter(evaluations.values()))
     values, counts = over_patients(evaluations)
     result = {
@@ -106,27 +101,35 @@ def stress(
     }
     with new_folder(out / RESULTS, kind="stress") as folder:
         write_tables(evaluations, values, result, folder)
-        figure = examples(plan.subjects[0], plan.steps[1:], options.seed, plan.inverted, is_marked(plan.schemes))
+        shown = plan.subjects[0], plan.steps[1:], options.seed, plan.inverted, is_marked(plan.schemes)
+        figure = examples(*shown, reader=plan.reader)
         (folder / "examples.png").write_bytes(png(figure))
     return result
 
 
 def _evaluations(
-    plan: Plan, labels: Path, predictions: Path, judging: Judging, options: StressOptions
+    plan: Plan, labels: Path, out: Path, options: StressOptions
 ) -> Iterator[tuple[tuple[str, str, int], Evaluation]]:
     """Shift, predict and judge, step by step: model, shift and severity, and what was found."""
     for i, (shift, severity) in enumerate(plan.steps, start=1):
         print(f"[{i}/{len(plan.steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
-        with scratch_folder(predictions / ".images") as folder:
+        with scratch_folder(out / PREDICTIONS / ".images") as folder:
             how = {"shift": shift, "severity": severity, "seed": options.seed, "inverted": plan.inverted}
+            how["reader"] = plan.reader
             each_subject(partial(shift_files, folder=folder, **how), plan.subjects, options.processes, "Shifting")
             files = {one.case: [folder / path.name for path in one.images] for one in plan.subjects}
             for name, model in plan.models.items():
-                predicted = predictions / name / f"{shift}_{severity}"
+                predicted = _predicted(out, name, shift, severity)
                 predict_cases(model, files, predicted, options, plan.folds)
                 dataset_json = model.folder / "dataset.json"
-                judged = evaluate_folders(labels, predicted, replace(judging, dataset_json=dataset_json), name=name)
+                judged = evaluate_folders(
+                    labels, predicted, replace(plan.judging, dataset_json=dataset_json), name=name
+                )
                 yield (name, shift, severity), judged
+
+
+def _predicted(out: Path, model: str, shift: str, severity: int) -> Path:
+    return out / PREDICTIONS / model / f"{shift}_{severity}"
 
 
 def over_patients(

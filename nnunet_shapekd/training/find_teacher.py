@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import distributed, nn
 
 from nnunet_shapekd.files.checkpoints import read_checkpoint
+from nnunet_shapekd.files.whose import Patients
 
 
 def teacher_checkpoint_path(dataset_name: str, trainer: str, plans: str, configuration: str, fold: int | str) -> Path:
@@ -198,7 +199,7 @@ def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTr
 
 
 def leaked_cases(
-    checkpoint: dict[str, Any], training_cases: Sequence[str], validation_cases: Sequence[str]
+    checkpoint: dict[str, Any], training_cases: Sequence[str], validation_cases: Sequence[str], patients: Patients
 ) -> list[str]:
     """The cases whose labels would leak into a student's validation through its teacher.
 
@@ -206,13 +207,17 @@ def leaked_cases(
         checkpoint: the teacher's.
         training_cases: the student's.
         validation_cases: the student's.
+        patients: whose the cases are.
 
     Returns:
-        The teacher's training cases on which the student is validated; sorted.
+        The cases on which the student is validated and the teacher was trained, itself or on another of the patient;
+        sorted.
     """
+    taught = set(checkpoint["shapekd"]["training_cases"])
     # fold "all" validates on its own training cases; what counts is what the student would not have seen by itself
+    known = set(patients.torn(validation_cases, taught)) - set(patients.torn(validation_cases, training_cases))
     unseen = set(validation_cases) - set(training_cases)
-    return sorted(unseen & set(checkpoint["shapekd"]["training_cases"]))
+    return sorted(case for case in unseen if case in taught or patients.of.get(case, case) in known)
 
 
 def teacher_trainer_class(checkpoint: dict[str, Any], path: Path) -> type[nnUNetTrainer]:

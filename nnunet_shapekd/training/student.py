@@ -16,6 +16,7 @@ from torch import autocast, distributed, nn
 from torch._dynamo import OptimizedModule
 
 from nnunet_shapekd.files.checkpoints import weights_sha256
+from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.method.class_mean import VoxelClasses
 from nnunet_shapekd.method.distillation import (
     DistilledLoss,
@@ -177,7 +178,11 @@ class ShapeKD(OnClassMeans):
             )
         checkpoint = read_teacher_checkpoint(path, command, advice)
         check_teacher_fits(checkpoint, path, self, advice)
-        self._refuse_leaks(leaked_cases(checkpoint, **split), path, advice)
+        cases = {*checkpoint["shapekd"]["training_cases"], *split["training_cases"], *split["validation_cases"]}
+        patients = find_patients(sorted(cases), [Path(self.preprocessed_dataset_folder_base)])
+        if remark := patients.remark():
+            self.print_to_log_file(f"The teacher's training and this validation were compared by case: {remark}")
+        self._refuse_leaks(leaked_cases(checkpoint, **split, patients=patients), path, advice)
         self.teacher_class = teacher_trainer_class(checkpoint, path)
         self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
         if self.loss.needs_features:
@@ -214,8 +219,8 @@ class ShapeKD(OnClassMeans):
             return
         what = (
             f"The teacher {path} was trained on {len(leaked)} of the cases this student is validated on "
-            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}); their labels leak into the validation "
-            "through it."
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}), or on others of the same patients; their "
+            "labels leak into the validation through it."
         )
         if not self.settings["teacher_path"]:
             raise ValueError(f"{what} Was splits_final.json changed since? {advice}")

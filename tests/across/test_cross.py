@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -17,7 +18,7 @@ from nnunet_shapekd.across import predict
 from nnunet_shapekd.across.cross import cross
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.across.options import CrossOptions
-from nnunet_shapekd.across.tasks import held_out
+from nnunet_shapekd.across.unseen import held_out
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.report.page import read_folders
 
@@ -101,10 +102,12 @@ def test_validation_cases_are_predicted_by_the_fold_that_did_not_train_on_them(m
     weights = read_model(models[STUDENT]).weights_sha256
     made = {case: entry["weights_sha256"] for case, entry in record.items()}
     assert made == {"case_3": [weights["0"]], "case_2": [weights["1"]]}
-    assert result["datasets"][0]["remarks"] == [
+    *known, patients = result["datasets"][0]["remarks"]
+    assert known == [
         "1 validation cases of fold 0, by the checkpoint's record",
         "1 validation cases of fold 1, by the checkpoint's record",
     ]
+    assert patients.startswith("whose 2 of 2 cases are is not known")
     (evaluation,), comparison = read_folders([tmp_path / PLAIN.name])
     assert comparison is None
     assert {row["case"] for row in evaluation.rows} == {"case_2", "case_3"}
@@ -141,7 +144,7 @@ def test_a_copy_of_the_training_data_under_another_name_is_remarked(models, root
     for name in ("imagesTr", "labelsTr"):
         shutil.copytree(root / "raw" / PLAIN.name / name, folder / name)
     shutil.copy(root / "raw" / PLAIN.name / "dataset.json", folder)
-    (remark,) = judge(models[STUDENT], [folder], tmp_path / "out")["datasets"][0]["remarks"]
+    remark, _ = judge(models[STUDENT], [folder], tmp_path / "out")["datasets"][0]["remarks"]
     assert remark.startswith("2 of 3 cases are called like training cases of Dataset901_plain (case_1, case_2)")
 
 
@@ -173,12 +176,139 @@ def test_all_that_is_wrong_is_listed_before_anything_is_predicted(models, elsewh
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def nothing_is_predicted(monkeypatch):
+    def fail(*_):
+        raise AssertionError("something was predicted")
+
+    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", fail)
+
+
+def changed(path: Path, change) -> None:
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(change(image) or image, str(path))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("labels", lambda image: image.SetOrigin((50, 0, 0)), "someone_ED.nrrd: origin .* differs from the image's"),
+        ("labels", lambda image: image.SetSpacing((3, 3, 3)), "someone_ED.nrrd: spacing .* differs from the image's"),
+        ("labels", lambda image: image[:, :, 1:], "someone_ED.nrrd: shape .* differs from the image's"),
+        ("labels", lambda image: sitk.Cast(image, sitk.sitkFloat32) / 2, "someone_ED.nrrd: expected integer labels"),
+        ("images", lambda image: image[:, :, 1:], "_0001.nrrd: shape .* differs from someone_ED_0000.nrrd's"),
+        ("images", lambda image: sitk.Cast(image, sitk.sitkFloat64) * 1e300, "_0001.nrrd: has NaN or infinite"),
+        ("images", lambda image: sitk.Compose(image, image), r"has 3 channel\(s\), the model 2"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_before_anything_is_predicted(
+    models, elsewhere, tmp_path, nothing_is_predicted, part, change, message
+):
+    folder = shutil.copytree(elsewhere, tmp_path / "data")
+    name = "someone_ED.nrrd" if part == "labels" else "someone_ED_0001.nrrd"
+    changed(folder / f"{part}Tr" / name, change)
+    with pytest.raises(ValueError, match=message):
+        judge(models[STUDENT], [folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_only_nibabel_reads_is_refused_where_the_plans_say_simpleitk(
+    models, root, tmp_path, nothing_is_predicted
+):
+    folder = tmp_path / "data"
+    for name in ("imagesTs", "labelsTs"):
+        shutil.copytree(root / "raw" / PLAIN.name / name, folder / name)
+    shutil.copy(root / "raw" / PLAIN.name / "dataset.json", folder)
+    for path in (*folder.glob("images*/*"), *folder.glob("labels*/*")):
+        image = nibabel.load(path)
+        image.affine[0, 1] += 0.4
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), image.affine), path)
+    with pytest.raises(ValueError, match="the model's SimpleITKIO cannot read it") as error:
+        judge(models[STUDENT], [folder], tmp_path / "out")
+    assert str(error.value).count("\n") == 2  # both channels, and the reference is in their space
+
+
+@pytest.mark.parametrize(
+    "stranger", ["references/Dataset911_Elsewhere", f"predictions/{STOCK}/Dataset911_Elsewhere/Tr"]
+)
+def test_a_foreign_folder_in_the_output_is_noticed_before_anything_is_predicted(
+    models, elsewhere, tmp_path, nothing_is_predicted, stranger
+):
+    folder = tmp_path / stranger
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    (tmp_path / "predictions").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=f"{stranger} .*left as it is"):
+        judge(models[STUDENT], [elsewhere], tmp_path, baselines=[models[STOCK]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": "("}, "--pattern"),
+        ({"pattern": "(?P<patient>x)"}, "--pattern .*someone_ED"),
+        ({"prediction_processes": -1}, "-npp: expected 0 or more, got -1"),
+        ({"tolerance": -1.0}, "--tolerance"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_predicted(
+    models, elsewhere, tmp_path, nothing_is_predicted, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        judge(models[STUDENT], [elsewhere], tmp_path / "out", **options)
+
+
+def test_two_cases_of_a_phase_and_a_table_without_a_patient_are_refused_before_anything_is_predicted(
+    models, elsewhere, tmp_path, nothing_is_predicted
+):
+    folder = shutil.copytree(elsewhere, tmp_path / "data")
+    for path in [*folder.glob("images*/*"), *folder.glob("labels*/*")]:
+        shutil.copy(path, path.with_name(path.name.replace("someone", "another")))
+    table = "case,patient,phase\nsomeone_ED,x,ED\nanother_ED,{},ED\n"
+    for patient, message in (("x", "Patient x has two ED cases"), ("", "the patient of another_ED is empty")):
+        (folder / "patients.csv").write_text(table.format(patient))
+        with pytest.raises(ValueError, match=message):
+            judge(models[STUDENT], [folder], tmp_path / "out")
+
+
+def test_an_origin_that_differs_can_be_ignored(models, elsewhere, tmp_path):
+    folder = shutil.copytree(elsewhere, tmp_path / "data")
+    changed(folder / "labelsTr" / "someone_ED.nrrd", lambda image: image.SetOrigin((50, 0, 0)))
+    result = judge(models[STUDENT], [folder], tmp_path / "out", ignore_origins=True)
+    assert metrics(tmp_path / "out" / "data") == metrics_of(models, elsewhere, tmp_path) and result["rows"]
+
+
+def metrics_of(models, dataset: Path, tmp_path: Path) -> list:
+    judge(models[STUDENT], [dataset], tmp_path / "plain")
+    return metrics(tmp_path / "plain" / dataset.name)
+
+
+@pytest.fixture
+def one_patient(root):
+    """A table by which the test case and a training case are one patient's."""
+    table = root / "raw" / PLAIN.name / "patients.csv"
+    table.write_text(f"case,patient\ncase_1,x\ncase_2,y\ncase_3,x\n{TEST_CASE},x\n")
+    yield
+    table.unlink()
+
+
+def test_a_test_case_of_a_patient_who_trained_is_refused(models, one_patient, tmp_path, nothing_is_predicted):
+    with pytest.raises(ValueError, match=f"{PLAIN.name}: labelsTs holds patients who trained them: x"):
+        judge(models[STUDENT], [PLAIN.name], tmp_path / "out")
+
+
+def test_a_validation_case_of_a_patient_who_trained_is_remarked(models, one_patient, tmp_path):
+    remarks = judge(models[STUDENT], [PLAIN.name], tmp_path / "out", part="Tr")["datasets"][0]["remarks"]
+    assert any("1 patients of these have trained fold 0 by other cases (x)" in remark for remark in remarks)
+    assert not any("not known" in remark for remark in remarks)
+
+
 def test_channel_names_can_be_ignored_but_not_their_number(models, elsewhere, tmp_path):
     folder = shutil.copytree(elsewhere, tmp_path / "data")
     labels = json.loads((folder / "dataset.json").read_text())["labels"]
     write_json(folder, {"0": "bright", "1": "T2"}, labels, ".nrrd")
     result = judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)
-    assert result["datasets"][0]["remarks"] == ["channels are bright, T2, the model's bright, dark"]
+    assert result["datasets"][0]["remarks"] == ["channels are bright, T2, the model's bright, dark"]  # ED says whose
     write_json(folder, {"0": "bright"}, labels, ".nrrd")
     with pytest.raises(ValueError, match=r"1 channels \(bright\)"):
         judge(models[STUDENT], [folder], tmp_path / "out", ignore_channel_names=True)

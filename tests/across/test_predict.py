@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_shapekd.across import predict
 from nnunet_shapekd.across.model import read_model
 from nnunet_shapekd.across.options import Predicting
-from nnunet_shapekd.across.predict import find_images, predict_cases
+from nnunet_shapekd.across.predict import predict_cases
+from nnunet_shapekd.files.raw_dataset import find_images
 
 root = pytest.fixture(scope="module")(folders)
 models = pytest.fixture(scope="module")(plain_models)
@@ -125,3 +128,32 @@ def test_an_image_nnunet_cannot_read_is_named(models, images, tmp_path):
     (images / "case_2_0001.nii.gz").write_bytes(b"no image")
     with pytest.raises(ValueError, match="case_2"):
         predict_all(models[STUDENT], images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../victim", "/etc/passwd", ".aside", ""])
+def test_a_record_that_names_what_is_no_case_moves_nothing(models, root, tmp_path, name):
+    out, victim = tmp_path / "out", tmp_path / "victim.nii.gz"
+    out.mkdir()
+    victim.write_text("not ours")
+    (out / predict.RECORD).write_text(json.dumps({name: {}}))
+    with pytest.raises(ValueError, match="predictions.json: expected a case's name, but "):
+        predict_all(models[STUDENT], root / "raw" / PLAIN.name / "imagesTs", out)
+    assert victim.read_text() == "not ours" and [path.name for path in out.iterdir()] == [predict.RECORD]
+
+
+def test_the_spacing_of_a_volume_in_tiff_goes_with_its_prediction(models, images, monkeypatch, tmp_path):
+    plain = read_model(models[STUDENT], [0])
+    model = replace(plain, reader="Tiff3DIO", dataset_json={**plain.dataset_json, "file_ending": ".tif"})
+
+    def write(predictor, cases, folder, processes):  # as nnU-Net's Tiff3DIO does
+        for case in cases:
+            (folder / f"{case}.tif").touch()
+            (folder / f"{case}.json").touch()
+
+    monkeypatch.setattr(predict, "_run", write)
+    monkeypatch.setattr(predict, "_predictor", lambda *_: None)
+    found = find_images(images, ".nii.gz")
+    for cases in (["case_1", "case_2"], ["case_2"], ["case_1", "case_2"]):
+        predict_cases(model, {case: found[case] for case in cases}, tmp_path / "out", Predicting(device="cpu"))
+        there = {path.name for path in (tmp_path / "out").glob("case_*")}
+        assert there == {f"{case}.{ending}" for case in cases for ending in ("tif", "json")}

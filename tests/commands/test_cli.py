@@ -213,6 +213,31 @@ def test_the_doctor_sees_a_patient_on_both_sides(planned, doctor):
     assert broken.returncode == 1 and f"FAIL  {path} is no list of folds" in broken.stdout
 
 
+def test_the_doctor_knows_mnms_names_and_tables_and_never_says_ok_of_unknown_patients(planned, doctor):
+    path = planned.root / "preprocessed" / DATASET / "splits_final.json"
+    table = planned.root / "raw" / DATASET / "patients.csv"
+    good = path.read_text(), table.read_text()
+
+    def examined(train: list[str], val: list[str], rows: str):
+        path.write_text(json.dumps([{"train": train, "val": val}]))
+        table.write_text(rows)
+        return doctor("-d", "27")
+
+    try:
+        mnms = examined(["A1D0Z6_ED"], ["A1D0Z6_ES"], "case,patient\n")
+        by_table = examined(["liver_1"], ["liver_2"], "case,patient\nliver_1,x\nliver_2,x\n")
+        unknown = examined(["liver_1"], ["liver_2"], "id,age\n")
+        empty = examined(["liver_1"], ["liver_2"], "case,patient\nliver_1,\nliver_2,x\n")
+    finally:
+        path.write_text(good[0])
+        table.write_text(good[1])
+    assert mnms.returncode == 1 and "1 patient(s) on both sides, like A1D0Z6" in mnms.stdout
+    assert by_table.returncode == 1 and "1 patient(s) on both sides, like x" in by_table.stdout
+    assert f"?     {path}: 1 fold(s); whether they keep patients together is not known" in unknown.stdout
+    assert f"-> say it in {table}" in unknown.stdout and "no patient in training and validation" not in unknown.stdout
+    assert empty.returncode == 1 and "the patient of liver_1 is empty" in empty.stdout
+
+
 def test_a_wheel_has_one_top_level_package_that_holds_trainers_and_conversions(tmp_path):
     checkout = tmp_path / "checkout"  # building leaves folders behind
     for name in ("nnunet_shapekd", "trainers", "dataset_conversion"):

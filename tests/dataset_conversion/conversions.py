@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def write_volume(
 
 
 def write_case(image: Path, label: Path | None, values: np.ndarray) -> None:
-    """An image, and a label that has each of the values, in a spread that depends on the name."""
-    random = np.random.RandomState(sum(map(ord, image.name)))
+    """An image, and a label that has each of the values, in a spread that depends on the name and its folder's."""
+    random = np.random.RandomState(zlib.crc32("/".join(image.parts[-2:]).encode()))
     write_volume(image, random.randint(0, 900, (3, 8, 6)).astype(np.int16))
     if label is not None:
         classes = random.randint(0, len(values), (3, 8, 6))
@@ -61,7 +62,7 @@ def splits_in(folder: Path) -> list[dict[str, list[str]]]:
 
 
 def rows_in(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "patients.csv").open()))
+    return list(csv.DictReader((folder / "patients.csv").open(encoding="utf-8")))
 
 
 def write_lists(folder: Path, **numbers: list) -> dict[str, Path]:
@@ -98,7 +99,7 @@ def shapekd_convert(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[s
     )
     # Away from the checkout, whose nnunet_shapekd/ would hide the installed package.
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
 
 
 @pytest.fixture(name="raw")

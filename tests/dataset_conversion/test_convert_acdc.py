@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -40,6 +39,7 @@ from nnunet_shapekd.dataset_conversion.acdc import convert_acdc
 from nnunet_shapekd.dataset_conversion.folds import folds_by_patient
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions
+from nnunet_shapekd.files import images
 
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 # a folder with training/ as in the ACDC download, and split/train.json and val.json
@@ -119,12 +119,11 @@ def test_the_values_of_every_image_and_label_are_read_once(
     pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    stock_read, stock_load = sitk.ReadImage, nibabel.load
-    monkeypatch.setattr(sitk, "ReadImage", lambda path, *a, **k: read.append(str(path)) or stock_read(path, *a, **k))
-    monkeypatch.setattr(nibabel, "load", lambda path, *a, **k: read.append(str(path)) or stock_load(path, *a, **k))
+    stock = images.read_nifti
+    monkeypatch.setattr(images, "read_nifti", lambda path, *given: read.append(path) or stock(path, *given))
     convert(pristine)
-    images = [path for folder in ("training", "testing") for path in (pristine / folder).glob("*/patient*_frame*")]
-    assert len(images) == 56 and sorted(read) == sorted(map(str, images))
+    files = [path for folder in ("training", "testing") for path in (pristine / folder).glob("*/patient*_frame*")]
+    assert len(files) == 56 and sorted(read) == sorted(files)
 
 
 def test_the_csv_keeps_the_metadata_without_absolute_paths(pristine: Path, raw: Path) -> None:
@@ -285,6 +284,116 @@ def test_train_and_val_lists_belong_together(given: list[str], pristine: Path, r
     assert "--train and --val belong together" in problem
 
 
+def test_a_value_of_info_cfg_is_no_formula_in_patients_csv(download: Path, raw: Path) -> None:
+    info = download / "training/patient003/Info.cfg"
+    info.write_text(info.read_text().replace("NOR", "=HYPERLINK(1)"))
+    row = next(row for row in rows_in(convert(download)) if row["patient"] == "patient003")
+    assert row["group"] == "'=HYPERLINK(1)"
+
+
+def again(download: Path, source: str, target: str) -> None:
+    """The images of the source's patient become the target's, too."""
+    shutil.rmtree(download / target)
+    shutil.copytree(download / source, download / target)
+    for path in sorted((download / target).glob("*.nii.gz")):
+        path.rename(path.with_name(path.name.replace(Path(source).name, Path(target).name)))
+
+
+def test_patients_of_the_same_images_stay_in_one_fold_and_nobody_else_moves(
+    download: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again(download, "training/patient003", "training/patient007")
+    whose = [{case[:10] for case in split["val"]} for split in splits_in(convert(download))]
+    assert "The same images twice, kept on one side: patient007 and patient003." in capsys.readouterr().out
+    assert any({"patient003", "patient007"} <= fold for fold in whose)
+    assert sorted(patient for fold in whose for patient in fold) == [f"patient{n:03d}" for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_patients_of_the_same_images_on_two_sides_are_a_warning_that_says_whom_to_leave_out(
+    download: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lists: bool
+) -> None:
+    if lists:
+        again(download, "training/patient003", "training/patient007")
+        convert(download, **write_lists(tmp_path, train=[1, 2, 3], val=[7], test=[101]))
+        whom = "patient007 (validation) has the images of patient003 (training)"
+    else:
+        again(download, "training/patient003", "testing/patient101")
+        convert(download)
+        whom = "patient101 (test) has the images of patient003 (training)"
+    printed = capsys.readouterr().out
+    assert f"WARNING: {whom}" in printed and f"leave out {whom[:10]}." in printed
+
+
+# --- links, names in other cases, what is not used -----------------------------------------------------------------
+
+
+def test_folders_and_files_behind_links_are_used_like_others(download: Path, raw: Path, tmp_path: Path) -> None:
+    expected = contents(convert(download))
+    shutil.rmtree(raw)
+    shutil.move(download / "training/patient003", tmp_path / "store")
+    (download / "training/patient003").symlink_to(tmp_path / "store")
+    shutil.move(download / "testing", tmp_path / "testing")
+    (download / "testing").symlink_to(tmp_path / "testing")
+    file = download / "training/patient004/patient004_frame01.nii.gz"
+    shutil.move(file, tmp_path / "annexed")
+    file.symlink_to(tmp_path / "annexed")
+    assert contents(convert(download)) == expected
+
+
+def test_names_in_another_case_are_the_same_names(download: Path, raw: Path) -> None:
+    expected = contents(convert(download))
+    shutil.rmtree(raw)
+    (download / "testing").rename(download / "Testing")
+    (download / "training/patient003/Info.cfg").rename(download / "training/patient003/info.cfg")
+    (download / "training/patient004").rename(download / "training/Patient004")
+    found = contents(convert(download))
+    assert found.keys() == expected.keys()
+    assert {name for name in found if found[name] != expected[name]} == {"patients.csv"}  # its source folders
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("../gone", "is a link to ../gone, which cannot be followed: nothing is there"),
+        ("patient003", "is a link to itself"),
+    ],
+)
+def test_a_patient_behind_a_broken_link_is_a_problem(target: str, words: str, download: Path, raw: Path) -> None:
+    shutil.rmtree(download / "training/patient003")
+    (download / "training/patient003").symlink_to(target)
+    (problem,) = problems_of(download, raw)
+    assert problem.startswith(f"{download}/training/patient003: ") and words in problem
+
+
+def test_an_info_cfg_that_is_no_file_is_a_problem(download: Path, raw: Path) -> None:
+    folders = [download / f"training/patient{number:03d}" for number in (1, 2, 3)]
+    for folder in folders[:2]:
+        (folder / "Info.cfg").unlink()
+    os.mkfifo(folders[0] / "Info.cfg")
+    (folders[1] / "Info.cfg").symlink_to("elsewhere")
+    (folders[2] / "info.CFG").write_text("ED: 2\nES: 3\n")
+    assert_listed(
+        problems_of(download, raw),
+        ["is no regular file but a named pipe", "is a link to elsewhere", "Info.cfg: stands beside info.CFG"],
+    )
+
+
+def test_what_is_not_used_is_named(download: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(download / "testing/patient101", download / "testing/testing/patient103")
+    (download / "training/patient001/patient001_frame01.mha").write_bytes(b"?")
+    convert(download)
+    printed = capsys.readouterr().out
+    assert "14 4D cines were left out" in printed
+    assert (
+        "Not used: 1 file ending in .mha (read are .nii, .nii.gz): training/patient001/patient001_frame01.mha"
+        in printed
+    )
+    assert (
+        "Not used: 5 files ending in .nii.gz (named or placed otherwise than it is read): testing/testing/" in printed
+    )
+
+
 # --- problems ----------------------------------------------------------------------------------------------------
 
 
@@ -313,7 +422,7 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
         "patient005_frame01_gt.nii.gz: origin (3, -2, 5.1) differs",
         "patient006_frame01_gt.nii.gz: expected integer labels",
         "patient007_frame01.nii.gz: has NaN",
-        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3x2",
+        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3 with 2 channel",
         "patient009_frame01.nii.gz: training image without a label",
         "patient010_frame01_gt.nii.gz: label without an image",
         "patient011_frame01.nii.gz: the same frame as patient011_frame01.nii",
@@ -362,7 +471,8 @@ def test_without_info_cfg_two_frames_are_expected(download: Path, raw: Path) -> 
     [
         ("ED: 1\nES: 1\n", "ED and ES are the same frame"),
         ("ED: 1\n", "ES is missing"),
-        ("", "ED is missing"),
+        ("", "is empty"),
+        ("\n", "ED is missing"),
         ("ED: 1\nES: 11\nNbFrame: 10\n", "lies beyond NbFrame 10"),
         ("ED: 1\nES: 11\nHeight: tall\n", "Height is no number: 'tall'"),
     ],
@@ -474,8 +584,56 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_cleans_up(pristine: Path, r
     assert leftover.name.startswith(".shapekd-partial-Dataset027_ACDC-")
     running = raw / f".shapekd-partial-Dataset027_ACDC-{platform.node()}-{os.getppid()}"
     running.mkdir()
+    with pytest.raises(ConversionError, match=f"{running.name}: another conversion writes"):
+        convert(pristine)
+    assert running.exists()  # another run still at work keeps its folder
+    running.rmdir()
     assert len(contents(convert(pristine))) == 59
-    assert not leftover.exists() and running.exists()  # another run still at work keeps its folder
+    assert not leftover.exists()
+
+
+def test_of_two_conversions_to_one_id_the_later_one_gives_way(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json = writing.write_json
+
+    def overtaken(path: Path, content: object) -> None:
+        if path.name == "splits_final.json":
+            monkeypatch.setattr(writing, "write_json", write_json)
+            shutil.copytree(pristine / "testing", raw / "Dataset027_Other")
+        write_json(path, content)
+
+    monkeypatch.setattr(writing, "write_json", overtaken)
+    with pytest.raises(ConversionError, match="Dataset027_Other exists already and is left as it is"):
+        convert(pristine)
+    assert [path.name for path in raw.iterdir()] == ["Dataset027_Other"]
+
+
+def test_only_one_of_two_conversions_to_one_id_gets_its_name_at_a_time(pristine: Path, raw: Path) -> None:
+    code = (
+        "import sys\nfrom nnunet_shapekd.dataset_conversion import acdc, volumes\n"
+        "acdc.convert_acdc(sys.argv[1], volumes.VolumeOptions(name=sys.argv[2], processes=1))"
+    )
+    commands = [[sys.executable, "-c", code, str(pristine), name] for name in ("A", "B", "C")]
+    started = [subprocess.Popen(one, stderr=subprocess.PIPE, encoding="utf-8", cwd=pristine) for one in commands]
+    errors = [process.communicate()[1] for process in started]
+    (written,) = raw.iterdir()
+    assert sorted(process.returncode for process in started) == [0, 1, 1]
+    assert len(contents(written)) == 59
+    assert sum("ConversionError: " in error and "choose another" in error for error in errors) == 2
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_raw_folder_that_takes_nothing_is_noticed_before_a_file_is_read(
+    pristine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    if full:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    else:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(images, "read_nifti", None)
+    (problem,) = problems_of(pristine, raw)
+    assert f"{raw}/Dataset027_ACDC cannot be made: " in problem and str(raw.parent) in problem
 
 
 # --- command line ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -461,6 +462,48 @@ def test_a_patient_is_not_both_trained_and_tested_on(folders: tuple[Path, Path],
     assert any("test/p2_a.png: a training image has the same name" in problem for problem in problems)
 
 
+# --- links, accents, what is not used ------------------------------------------------------------------------------
+
+
+def test_a_patients_folder_that_is_a_link_is_converted_like_the_others(tmp_path: Path, raw: Path) -> None:
+    for number in range(6):
+        for kind, values in (("images", photo(number)), ("masks", square())):
+            save(tmp_path / kind / f"p{number}/a.png", values)
+    for kind in ("images", "masks"):
+        shutil.move(tmp_path / kind / "p3", tmp_path / f"{kind}-p3")
+        (tmp_path / kind / "p3").symlink_to(tmp_path / f"{kind}-p3")
+    folder = convert((tmp_path / "images", tmp_path / "masks"))
+    assert [row["case"] for row in rows_in(folder)] == [f"p{number}_a" for number in range(6)]
+
+
+def test_an_accent_pairs_with_itself_however_it_was_written(folders: tuple[Path, Path], raw: Path) -> None:
+    images, masks = folders
+    (images / "p1_a.png").rename(images / unicodedata.normalize("NFC", "é1.png"))
+    (masks / "p1_a.png").rename(masks / unicodedata.normalize("NFD", "é1.png"))
+    assert "é1.png" in [row["image"] for row in rows_in(convert(folders))]
+
+
+def test_a_name_that_is_not_utf8_is_a_problem(folders: tuple[Path, Path], raw: Path) -> None:
+    os.rename(folders[0] / "p1_a.png", os.fsencode(folders[0]) + b"/Gr\xfc.png")
+    problems = problems_of(folders, raw)
+    assert any("images/Gr\\xfc.png: the name is not UTF-8" in problem for problem in problems)
+
+
+def test_images_and_masks_that_are_not_used_are_named(
+    folders: tuple[Path, Path], raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, masks = folders
+    save(images / "p9.gif", photo(9, channels=1))
+    for path in masks.iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    save(masks / "p1_a_border.png", square())
+    convert(folders, mask_pattern="(?P<case>.+)_mask", exclude=["p1_b"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("Not used: 1 file ending in .gif (read are .png, ") and printed[0].endswith(": p9.gif")
+    assert printed[1] == "Not used: 1 file ending in .png (named or placed otherwise than it is read): p1_a_border.png"
+    assert sum("Not used" in line for line in printed) == 2
+
+
 # --- bad files ---------------------------------------------------------------------------------------------------
 
 
@@ -490,7 +533,7 @@ def test_all_problems_are_listed_together(folders: tuple[Path, Path], raw: Path)
         "p3_b.png: unknown label value 254; known are 0, 255; give all of them with --labels",
         "x.png: has more than 8 bits a channel",
         "y.jpg: expected grey or RGB, got CMYK",
-        "y.png: cannot be read",
+        "y.png: is empty (0 bytes)",
     ]
     assert_listed(problems_of(folders, raw), expected)
 

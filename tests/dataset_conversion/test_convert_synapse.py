@@ -83,7 +83,7 @@ def test_eight_organs_have_transunets_order(pristine: Path, raw: Path, capsys: p
         assert filecmp.cmp(pristine / f"RawData/Training/img/img{number:04d}.nii.gz", image, shallow=False)
     printed = capsys.readouterr().out
     assert "18 training cases, 12 test cases, 5 folds" in printed
-    assert "The 2 images of Testing have no labels and were left out" in printed
+    assert "2 images of Testing have no labels and were left out" in printed
 
 
 def test_transunets_twelve_are_the_test_set_and_its_eighteen_are_divided(pristine: Path, raw: Path) -> None:
@@ -190,7 +190,8 @@ def test_a_full_disk_is_said_on_a_line_of_its_own(
     monkeypatch.setattr(writing, "_write_nifti", disk_full)
     assert main(["convert", "synapse", str(pristine), "--processes", "1"]) == 1
     printed = capsys.readouterr().err
-    expected = f"Error: [Errno 28] No space left on device (nnUNet_raw is {raw}; no dataset was written)"
+    where = f"'{raw}/Dataset034_Synapse' (nnUNet_raw is {raw}; no dataset was written)"
+    expected = f"Error: [Errno 28] No space left on device: {where}"
     assert "Writing files" in printed and expected in printed.splitlines()
     assert not raw.exists()
 

@@ -202,8 +202,10 @@ def test_where_no_corrected_p_could_be_small_the_notes_say_so():
     assert not any("no corrected p" in note for note in compare_evaluations(better())["notes"])
 
 
-def test_cases_that_are_patients_of_their_own_are_pointed_out():
-    assert any("--patients or --pattern" in note for note in compare_evaluations(better())["notes"])
+def test_cases_of_which_nothing_says_whose_they_are_are_pointed_out():
+    unknown = [replace(one, unknown_patients=10) for one in better()]
+    assert any("--patients or --pattern" in note for note in compare_evaluations(unknown)["notes"])
+    assert not any("--patients" in note for note in compare_evaluations(better())["notes"])  # a table said so
     a, b = one_class("A", [0.5] * 4, 2), one_class("B", [0.5] * 4, 2)
     assert not any("--patients" in note for note in compare_evaluations([a, b])["notes"])
 
@@ -466,6 +468,14 @@ def test_problems_of_all_models_are_listed_together(folders, tmp_path):
     (a / "case1.png").unlink()
     (b / "case3.png").unlink()
     with pytest.raises(ValueError, match=r"(?s)a.case1.png.*b.case3.png"):
+        compare_folders(reference, [a, b], None, tmp_path / "out", JUDGING)
+
+
+def test_all_models_files_are_looked_at_before_the_first_is_judged(folders, tmp_path, monkeypatch):
+    reference, a, b = folders("reference", 0), folders("a", 4), folders("b", 1)
+    monkeypatch.setattr("nnunet_shapekd.evaluation.evaluate.judge", None)
+    (b / "case3.png").unlink()
+    with pytest.raises(ValueError, match="is missing"):
         compare_folders(reference, [a, b], None, tmp_path / "out", JUDGING)
 
 

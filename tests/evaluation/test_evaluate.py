@@ -6,20 +6,25 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, labels_to_list_of_regions
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_shapekd.commands.cli import main
-from nnunet_shapekd.evaluation.cases import labels_of_dataset
 from nnunet_shapekd.evaluation.evaluate import Judging, evaluate_folders
+from nnunet_shapekd.evaluation.judge import judge
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import columns
 from nnunet_shapekd.evaluation.results import mean_over_classes, read_evaluation, summarise, write_evaluation
+from nnunet_shapekd.files.dataset_json import Labels, labels_of_dataset
+from nnunet_shapekd.files.label_maps import LabelMap
 
 ACDC = {"background": 0, "RV": 1, "MLV": 2, "LVC": 3}
 SPACING = (10.0, 1.5, 1.5)  # z, y, x
@@ -188,6 +193,75 @@ def test_a_volume_of_one_slice_is_judged_as_the_slice(tmp_path):
     assert of(found, "MLV")["ring_slices"] == of(flat, "MLV")["ring_slices"] == 1
 
 
+@pytest.mark.parametrize("flat", ["reference", "prediction"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_a_slice_may_have_two_axes_on_one_side_and_three_on_the_other(tmp_path, flat, ending):
+    dataset_json(tmp_path, file_ending=ending)
+    for folder, side, values in (("labelsTr", "reference", heart(0)), ("predictions", "prediction", heart(1))):
+        values, spacing = (values[2], (1.5, 1.5)) if side == flat else (values[2:3], SPACING)
+        save(values, tmp_path / folder / f"case{ending}", spacing)
+    found = evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
+    expected = pair(tmp_path / "volumes", heart(0)[2:3], heart(1)[2:3])
+    for name in ("RV", "MLV", "LVC"):
+        for metric in (*METRICS, "extra_components", "holes", "open_ring_slices"):
+            assert of(found, name)[metric] == pytest.approx(of(expected, name)[metric], nan_ok=True)
+    save(heart(1)[2:4], tmp_path / "predictions" / f"case{ending}")
+    with pytest.raises(ValueError, match=r"shape \(2, 48, 48\) differs"):
+        evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
+
+
+def test_directions_that_are_not_orthonormal_are_judged_as_nnunet_judges_them(tmp_path):
+    dataset_json(tmp_path)
+    affine = np.array([[1.5, 0.3, 0, 1], [0, 1.5, 0, 2], [0, 0, 10, 3], [0, 0, 0, 1.0]])
+    for folder, values in (("labelsTr", heart(0)), ("predictions", heart(1))):
+        (tmp_path / folder).mkdir()
+        image = nibabel.Nifti1Image(values.T, affine)
+        nibabel.save(image, tmp_path / folder / "case.nii.gz")
+    found = evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
+    expected = pair(tmp_path / "straight", heart(0), heart(1))
+    for mine, theirs in zip(found.rows, expected.rows, strict=True):
+        assert mine["dice"] == theirs["dice"]
+    # a reference with an orthonormal second choice, which ITK takes, lies where its prediction does
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nibabel.save(image, tmp_path / "labelsTr" / "case.nii.gz")
+    assert SimpleITKIO().read_seg(str(tmp_path / "labelsTr" / "case.nii.gz"))
+    assert evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions").rows[0]["dice"] == 1
+
+
+def test_another_origin_is_judged_if_asked_for_and_nothing_else_that_differs(folders, tmp_path, capsys):
+    reference, prediction = folders
+    first, second, *_ = sorted(path.name for path in reference.iterdir())
+    save(heart(1), prediction / first, origin=(50.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match=r"origin \(50, 0, 0\) differs"):
+        evaluate_folders(*folders)
+    arguments = ["evaluate", *map(str, folders), "-o", str(tmp_path / "out"), "--ignore-origins"]
+    assert main(arguments) == 0
+    assert f"another origin than the reference's: {first.removesuffix('.nii.gz')}" in capsys.readouterr().err
+    save(heart(2), prediction / second, direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    with pytest.raises(ValueError, match="orientation"):
+        evaluate_folders(*folders, Judging(ignore_origins=True))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_memory_does_not_grow_with_the_classes(regions):
+    values = (np.arange(64**3).reshape(64, 64, 64) // 64**2 // 2 + 1).astype(np.uint8)  # 32 slabs
+    space = (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), "mm"
+
+    def peak(n: int) -> int:
+        names = {str(value): (value, value + 1) if regions else (value,) for value in range(1, n)}
+        maps = [LabelMap(np.minimum(moved, n), *space) for moved in shifted]
+        tracemalloc.start()
+        judge(*maps, Labels(names), 1.0, {})
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    shifted = values, np.roll(values, 1, axis=1)
+    peak(2)  # what is imported on the way
+    assert peak(32) - peak(2) < values.size  # one mask's bytes
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +419,35 @@ def test_a_bad_pattern_is_an_error(folders, pattern, message):
         evaluate_folders(*folders, Judging(pattern=pattern))
 
 
+def test_cases_whose_patients_nothing_says_are_counted_and_said(folders, tmp_path, capsys):
+    (tmp_path / "patients.csv").unlink()
+    for folder in folders:
+        (folder / "patient001_frame01.nii.gz").rename(folder / "liver_7.nii.gz")
+    assert main(["evaluate", *map(str, folders), "-o", str(tmp_path / "out")]) == 0
+    assert "Whose 1 of them are is not known" in capsys.readouterr().out
+    assert read_evaluation(tmp_path / "out").unknown_patients == 1
+
+
+def test_two_cases_of_a_phase_are_refused_before_anything_is_judged(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("nnunet_shapekd.evaluation.evaluate.judge", None)
+    table = tmp_path / "whose.csv"
+    names = sorted(path.name.removesuffix(".nii.gz") for path in folders[0].iterdir())
+    table.write_text("case,patient,phase\n" + "".join(f"{name},{name[7:10]},ED\n" for name in names))
+    with pytest.raises(ValueError, match="Patient 001 has two ED cases"):
+        evaluate_folders(*folders, Judging(patients=table))
+
+
+def test_names_of_the_same_letters_belong_together_however_they_are_composed(tmp_path):
+    dataset_json(tmp_path)
+    save(heart(0), tmp_path / "labelsTr" / "Ren\u00e9.nii.gz")
+    save(heart(1), tmp_path / "predictions" / "Rene\u0301.nii.gz")
+    found = evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
+    assert {row["case"] for row in found.rows} == {"Ren\u00e9"}
+    save(heart(1), tmp_path / "predictions" / "Ren\u00e9.nii.gz")
+    with pytest.raises(ValueError, match="another file of this name"):
+        evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions")
+
+
 # --- what is wrong is listed, and nothing written --------------------------------------------------------------------
 
 
@@ -440,7 +543,7 @@ def test_colour_masks_and_truncated_png_files_are_errors(tmp_path):
     [
         ({"tolerance": -1.0}, "--tolerance: .* got -1.0"),
         ({"tolerance": math.nan}, "--tolerance"),
-        ({"processes": 0}, "--processes: .* got 0"),
+        ({"processes": 0}, "-np: .* got 0"),
         ({"labels": [0, 1]}, "-l: .* 1 to 65535, got 0 1"),
         ({"labels": [1], "dataset_json": "dataset.json"}, "-l and -djfile"),
         ({"ignore_label": 2}, "-il .* -l"),
@@ -485,9 +588,21 @@ def test_masks_of_one_bit_are_read_as_nnunet_reads_them(tmp_path):
     assert evaluate_folders(tmp_path / "labelsTr", tmp_path / "predictions").rows[0]["dice"] == 1
 
 
-def test_a_volume_without_a_spacing_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="case.tif: .* spacing"):
-        pair(tmp_path, heart(0), heart(1), ending=".tif")
+def test_volumes_in_tiff_are_measured_in_the_spacing_beside_them_or_in_voxels(tmp_path):
+    write_tiff = {"reference": heart(0), "prediction": heart(1)}
+    for folder, values in zip(("labelsTr", "predictions"), write_tiff.values(), strict=True):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "case.tif", values, compression="zlib")
+        (tmp_path / folder / "case.json").write_text(json.dumps({"spacing": SPACING}))
+    dataset_json(tmp_path, file_ending=".tif")
+    folders = tmp_path / "labelsTr", tmp_path / "predictions"
+    found = evaluate_folders(*folders)
+    assert repr(found.rows) == repr(pair(tmp_path / "nifti", heart(0), heart(1)).rows)
+    for folder in folders:
+        (folder / "case.json").unlink()
+    found = evaluate_folders(*folders)
+    assert (found.distance_unit, found.size_unit) == ("px", "px")
+    assert of(found, "RV")["reference_size"] == np.count_nonzero(heart(0) == 1)
 
 
 def test_output_to_a_narrow_encoding_is_no_error(folders, tmp_path):

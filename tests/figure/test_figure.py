@@ -267,6 +267,9 @@ def test_a_case_of_another_dataset_with_the_same_labels_can_be_shown(copy, drawn
     (other / "dataset.json").write_text(json.dumps({**description, "labels": {"background": 0, "heart": 1}}))
     with pytest.raises(ValueError, match="Dataset950_OtherScanner.*heart"):
         figure("plain", copy / "figure.png", TEST_CASE, case_dataset="950")
+    (other / "dataset.json").write_text(json.dumps({**description, "dataset": {TEST_CASE: {}}}))
+    with pytest.raises(ValueError, match='lists its files under "dataset".*imagesTr'):
+        figure("plain", copy / "figure.png", TEST_CASE, case_dataset="950")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
+import contextlib
+import errno
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +137,129 @@ def test_a_terminated_run_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+
+
+# --- folders that cannot be renamed ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mounted(tmp_path, monkeypatch):
+    """A folder that is renamed as little as one that is mounted."""
+    folder, rename = tmp_path / "out", Path.rename
+    folder.mkdir()
+
+    def refuse(path, target):
+        if path == folder:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    return folder
+
+
+def state(folder):
+    """What there is to see, its text, and whether there is more."""
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if name != MANIFEST], (folder / "result.txt").read_text()
+
+
+def test_a_mounted_folder_is_filled_and_filled_again(mounted):
+    fill(mounted, "first", "evaluation")
+    assert state(mounted) == (["result.txt"], "first")
+    (mounted / "lost+found").mkdir()
+    fill(mounted, "second", "evaluation")
+    assert state(mounted) == (["lost+found", "result.txt"], "second")
+    assert list(mounted.parent.iterdir()) == [mounted]
+
+
+def test_an_error_leaves_a_mounted_folder_as_it_was(mounted):
+    for earlier in ([], ["result.txt"]):
+        with pytest.raises(KeyError), new_folder(mounted, "evaluation") as folder:
+            (folder / "half.txt").touch()
+            raise KeyError
+        assert [path.name for path in mounted.iterdir() if path.name != MANIFEST] == earlier
+        fill(mounted, "earlier", "evaluation")
+
+
+def test_a_mounted_folder_with_other_things_is_left_as_it_is(mounted):
+    fill(mounted, "earlier", "evaluation")
+    (mounted / "thesis.tex").write_text("years")
+    with pytest.raises(ValueError, match=r"thesis\.tex"):
+        fill(mounted, "later", "evaluation")
+    assert state(mounted) == (["result.txt", "thesis.tex"], "earlier")
+
+
+def test_a_mounted_folder_that_another_run_fills_is_refused(mounted):
+    (mounted / f".shapekd-partial-{platform.node()}-{os.getppid()}").mkdir()
+    with pytest.raises(ValueError, match="is being filled by another run"):
+        check_free(mounted, "evaluation")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="fork")
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("steps", range(8))
+def test_a_run_killed_while_it_fills_a_mounted_folder_leaves_the_one_or_the_other(mounted, steps, earlier):
+    if earlier:
+        fill(mounted, "earlier", "evaluation")
+    if (child := os.fork()) == 0:
+        left, rename = [steps], Path.rename
+
+        def killed(path, target):
+            if path != mounted and left[0] == 0:
+                os._exit(9)
+            left[0] -= path != mounted
+            return rename(path, target)
+
+        Path.rename = killed
+        with contextlib.suppress(BaseException):
+            fill(mounted, "later", "evaluation")
+        os._exit(0)
+    os.waitpid(child, 0)
+    check_free(mounted, "evaluation")
+    seen = [path.name for path in mounted.iterdir()]
+    assert not any(name.startswith(".shapekd-") and name != MANIFEST for name in seen)
+    assert state(mounted) in ((["result.txt"], "earlier"), (["result.txt"], "later")) if seen else not earlier
+    fill(mounted, "last", "evaluation")
+    assert state(mounted) == (["result.txt"], "last")
+
+
+def in_a_namespace(script, folder):
+    """Runs a shell script in which ``mount`` changes nothing outside."""
+    command = ["unshare", "--mount", "sh", "-ec", script, sys.executable, str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*command[:4], "mount -t tmpfs none /mnt"]).returncode:
+        pytest.skip("mounting is not permitted here")
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+WRITE = (
+    "import sys\nfrom nnunet_shapekd.files.output import new_folder\n"
+    "with new_folder(sys.argv[1], 'evaluation') as folder:\n"
+    "    (folder / 'a').write_bytes(int(sys.argv[2]) * b'a')\n"
+)
+
+
+def test_what_is_really_mounted_is_filled_twice(tmp_path):
+    (tmp_path / "out").mkdir()
+    write = f'"$0" -c "{WRITE}" "$1/out"'
+    script = f'mount -t tmpfs none "$1/out"\n{write} 5\n{write} 7\ncat "$1/out/a"; ls "$1" "$1/out"'
+    done = in_a_namespace(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(f"{tmp_path}", "").split() == ["aaaaaaa:", "out", "/out:", "a"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "size", "words"),
+    [
+        ("-o ro", 5, "is no folder that may be written to"),
+        ("-o size=512k", 5, "is full"),
+        ("-o size=2m", 5_000_000, "No space left on device: '{}/out/new'"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_named_before_the_work_or_after(tmp_path, mount, size, words):
+    (tmp_path / "out").mkdir()
+    script = f'mount -t tmpfs {mount} none "$1/out"\n"$0" -c "{WRITE}" "$1/out/new" {size} || ls -A "$1/out"'
+    done = in_a_namespace(script, tmp_path)
+    assert words.format(tmp_path) in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -367,9 +367,8 @@ def test_the_command_reads_what_evaluate_and_compare_write(evaluations, tmp_path
 
 
 def a_case(reference: np.ndarray, model: np.ndarray, spacing=(8.0, 1.0, 1.0), image: np.ndarray | None = None):
-    masks = [np.stack([labels == 1, labels == 2]) for labels in (reference, model)]
     counts = np.ones(reference.shape, bool)
-    return overlays.Case(["one", "two"], image, masks[0], {"A": masks[1]}, counts, spacing)
+    return overlays.Case({"one": (1,), "two": (2,)}, image, reference, {"A": model}, counts, spacing)
 
 
 def test_the_slices_are_the_largest_reference_and_the_most_wrong():
@@ -499,7 +498,27 @@ def test_predictions_are_not_drawn_where_the_reference_says_to_ignore(evaluation
         write(array, tmp_path / folder / "case.nii.gz")
     only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A", ignore_label=3)
     case, _ = overlays.read_case("case", [only], None)
-    assert case.models["A"][0, 2].any() and not case.models["A"][..., 16:].any()
+    assert case.models["A"][2].any() and not case.models["A"][..., 16:].any()
+
+
+def test_overlapping_regions_are_drawn_each_with_its_own_voxels(evaluations, tmp_path):
+    for folder, shift in (("labels", 0), ("A", 4)):
+        write(block(shift), tmp_path / folder / "case.nii.gz")
+    regions = {"both": (1, 2), "two": (2,)}
+    only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A", classes=regions)
+    case, _ = overlays.read_case("case", [only], None)
+    for name, values in regions.items():
+        for kinds, labels in ((case.reference, block()), (case.models["A"], block(4))):
+            assert np.array_equal(np.isin(kinds, case.classes[name]), np.isin(labels, values))
+
+
+def test_a_prediction_of_two_axes_is_drawn_over_a_reference_of_one_slice(evaluations, tmp_path):
+    write(block()[2:3], tmp_path / "labels" / "case.nii.gz")
+    (tmp_path / "A").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(block(4)[2]), str(tmp_path / "A" / "case.nii.gz"))
+    only = replace(evaluations[0], reference=tmp_path / "labels", prediction=tmp_path / "A")
+    case, _ = overlays.read_case("case", [only], None)
+    assert np.array_equal(case.models["A"] != 0, block(4)[2:3] != 0)
 
 
 def test_the_page_says_that_files_are_read_as_they_are_now(report):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
 from networks import PLAIN, STOCK, STUDENT, folders, models_with_split, plain_raw
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 pytest.importorskip("torchio")
 
+from nnunet_shapekd.across.checks import Subject
 from nnunet_shapekd.across.model import read_model
-from nnunet_shapekd.stress.cases import drawn, find_subjects
+from nnunet_shapekd.files.whose import find_patients
+from nnunet_shapekd.stress.cases import drawn, find_subjects, shift_files
 from nnunet_shapekd.stress.options import StressOptions
 
 root = pytest.fixture(scope="module")(folders)
@@ -85,7 +90,22 @@ def test_patients_are_drawn_whole_and_by_the_seed(models, tmp_path):
     subjects, *_ = find_subjects(images, labels, [model], all_cases=False)
     assert len(subjects) == 12
     seeds = (0, 0, 1, 2, 3)
-    chosen = [[one.case for one in drawn(subjects, labels, StressOptions(cases=3, seed=seed))] for seed in seeds]
+    patients = find_patients([one.case for one in subjects])
+    chosen = [[one.case for one in drawn(subjects, patients, StressOptions(cases=3, seed=seed))] for seed in seeds]
     assert all(len(cases) == 4 and len({case[:2] for case in cases}) == 2 for cases in chosen)
     assert chosen[0] == chosen[1] and len(set(map(tuple, chosen))) > 1
-    assert drawn(subjects, labels, StressOptions()) == subjects
+    assert drawn(subjects, patients, StressOptions()) == subjects
+
+
+def test_volumes_in_tiff_are_shifted_as_volumes_and_keep_their_spacing(tmp_path):
+    volume = np.random.default_rng(0).integers(0, 200, (3, 8, 9)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a_0000.tif", volume)
+    (tmp_path / "a.json").write_text('{"spacing": [5, 1, 1]}')
+    subject = Subject("a", (tmp_path / "a_0000.tif",), tmp_path / "a.tif")
+    for severity in (0, 4):
+        folder = tmp_path / str(severity)
+        folder.mkdir()
+        shift_files(subject, folder, "noise", severity, 0, (), "Tiff3DIO")
+        (values,), properties = Tiff3DIO().read_images([str(folder / "a_0000.tif")])
+        assert properties["spacing"] == [5, 1, 1] and values.shape == volume.shape
+        assert np.array_equal(values, volume) == (severity == 0)

@@ -9,6 +9,7 @@ import torch
 from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, batch_of, edit, make, own
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.training.find_teacher import fingerprint, leaked_cases, read_teacher_checkpoint
 
 
@@ -109,7 +110,7 @@ def without(*keys):
         (change_channels, r'does not fit(?s:.)*channels: teacher \{"0": "CT", "1": "PET"\}'),
         (change_configuration, r'does not fit(?s:.)*configuration: teacher "3d_fullres", student "2d"'),
         (change_spacing, r"does not fit(?s:.)*spacing: teacher \[9.0, 9.0\]"),
-        (leak_a_validation_case, "trained on 1 of the cases this student is validated on"),
+        (leak_a_validation_case, "trained on 2 of the cases this student is validated on"),  # of one patient
         (widen, "do not fit the network(?s:.)*seg_layers"),
         (forget_a_layer, "do not fit the network(?s:.)*transpconvs"),
         (diverge, "weights that are not finite"),
@@ -164,8 +165,17 @@ def test_fold_all_leaks_nothing_into_a_validation_on_the_training_cases(nnunet_e
     split = student.do_split()
     assert sorted(split[0]) == sorted(split[1]) and len(split[0]) == 10
     checkpoint = {"shapekd": {"training_cases": sorted(split[0])}}
-    assert leaked_cases(checkpoint, *split) == []
-    assert leaked_cases(checkpoint, split[0][1:], split[0][:1]) == split[0][:1]
+    patients = find_patients(split[0])
+    assert leaked_cases(checkpoint, *split, patients) == []
+    assert leaked_cases(checkpoint, split[0][1:], split[0][:1], patients) == split[0][:1]
+
+
+def test_a_teacher_that_was_trained_on_another_case_of_a_patient_leaks():
+    checkpoint = {"shapekd": {"training_cases": ["A1_ED", "B2_ED"]}}
+    patients = find_patients(["A1_ED", "A1_ES", "B2_ED", "B2_ES", "C3_ES"])
+    assert leaked_cases(checkpoint, ["B2_ED"], ["A1_ES", "C3_ES"], patients) == ["A1_ES"]
+    # a patient whom the student itself was trained on says nothing about the teacher
+    assert leaked_cases(checkpoint, ["B2_ED"], ["B2_ES"], patients) == []
 
 
 def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path, monkeypatch):

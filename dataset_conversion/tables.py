@@ -1,0 +1,38 @@
+"""Tables that come with a download: comma- or semicolon-separated, perhaps padded with empty rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_shapekd.dataset_conversion.target import ConversionError
+
+
+def read_table(path: Path, required: Sequence[str], what: str = "restore it from the download") -> list[dict[str, str]]:
+    """The rows that are not empty, values without blanks around them; a column without a name is left out.
+
+    Args:
+        path: the file.
+        required: columns that must be there.
+        what: to do where it cannot be read.
+
+    Raises:
+        ConversionError: if it cannot be read, or lacks columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            lines = csv.reader(file, delimiter=";" if first.count(";") > first.count(",") else ",")
+            columns = [name.strip() for name in next(lines, [])]
+            # M&Ms-2's table has a million rows of commas below the patients': they are not kept
+            rows = [line for line in lines if any(value.strip() for value in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConversionError(f"{path}: cannot be read as CSV ({error}); {what}") from None
+    if missing := [column for column in required if column not in columns]:
+        raise ConversionError(f"{path}: expected the columns {', '.join(required)}, {', '.join(missing)} missing")
+    return [
+        {name: value.strip() for name, value in zip(columns, [*row, *[""] * len(columns)], strict=False) if name}
+        for row in rows
+    ]
