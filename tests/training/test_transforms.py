@@ -85,6 +85,7 @@ def test_two_workers_forked_with_one_state_of_torchs_random_numbers_draw_differe
 
 
 def place_of_moves(trainer) -> tuple[list[str], int]:
+    trainer.initialize()
     loader, _ = trainer.get_dataloaders()
     steps = loader.data_loader.transforms.transforms
     return [type(step).__name__ for step in steps], next(
@@ -142,6 +143,7 @@ def test_validation_sees_the_images_as_they_are(both):
 
 def test_the_share_grows_over_the_first_epochs(nnunet_environment):
     trainer = own(type(make(MOVES)), num_epochs=10)
+    trainer.initialize()
     trainer.num_epochs = 10
     grown = []
     for epoch in (0, 2, 4, 9):
