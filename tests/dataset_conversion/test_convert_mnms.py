@@ -28,7 +28,7 @@ from conversions import (  # noqa: F401 (fixtures)
 from nnunet_shapekd.dataset_conversion import mnms
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.mnms import MnmsOptions, convert_mnms
-from nnunet_shapekd.evaluation import cases
+from nnunet_shapekd.files.whose import find_patients
 
 TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
 N_FRAMES = 6
@@ -160,8 +160,8 @@ def test_the_table_and_the_vendors_lists_name_every_case(pristine: Path, raw: Pa
 
 def test_the_evaluation_reads_patients_and_phases_from_the_table(pristine: Path, raw: Path) -> None:
     folder = convert(pristine)
-    (case,) = cases.by_table([cases.Case("A1S_ES", folder, folder, "A1S_ES")], folder / "patients.csv")
-    assert (case.patient, case.phase) == ("A1S", "ES")
+    found = find_patients(["A1S_ES"], table=folder / "patients.csv")
+    assert (found.of["A1S_ES"], found.phase["A1S_ES"]) == ("A1S", "ES")
 
 
 def test_several_processes_write_what_one_writes(
