@@ -19,8 +19,9 @@ class Judging:
         ignore_label: with ``labels``, the value of voxels that are not judged.
         leave_out: classes (names, or values) that are not judged and count as background.
         tolerance: of the NSD, in mm, or in pixels for images without a spacing.
-        patients: a table of which cases belong to one patient, see :func:`~.cases.by_table`; by default patients.csv
-            beside the reference folder, where there is one.
+        patients: a table of which cases belong to one patient, see
+            :func:`~nnunet_shapekd.files.whose.find_patients`; by default patients.csv beside the reference folder,
+            where there is one.
         pattern: a regular expression for whole case names with a group "patient", and one "phase" if wanted.
         chill: references without a prediction are left out, as with nnU-Net's ``--chill``.
         processes: cases read at once; by default the cores, at most eight.

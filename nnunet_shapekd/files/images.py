@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import SimpleITK as sitk
 
 from nnunet_shapekd.files.lengths import check_claim, check_file
 from nnunet_shapekd.files.nifti import (
+    EITHER,
+    NIBABEL,
     NOT_FINITE,
-    NibabelHeader,
+    Header,
     all_finite,
     is_orthonormal,
     nifti_header,
@@ -82,11 +85,11 @@ def read_image(path: Path, finite: bool = True, reader: str | None = None) -> Im
             that are not finite.
     """
     if path.name.lower().endswith(NIFTI_ENDINGS):
-        return of_sitk(read_nifti(path, finite, reader in NIBABEL_READERS))
+        return _channels_last(of_sitk(read_nifti(path, finite, _libraries(reader))))
     space = read_space(path, reader)
     try:
         picture = path.name.lower().endswith(PICTURE_ENDINGS)
-        image = _of_pixels(path, space) if picture else of_sitk(sitk.ReadImage(str(path)))
+        image = _of_pixels(path, space) if picture else _channels_last(of_sitk(sitk.ReadImage(str(path))))
     except Exception as error:  # each reader of pictures has its own for a broken file
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
     if finite and image.values.dtype.kind == "f" and not all_finite(image.values):
@@ -99,7 +102,7 @@ def read_space(path: Path, reader: str | None = None) -> Space:
     check_file(path)
     name = path.name.lower()
     if name.endswith(NIFTI_ENDINGS):
-        return _of_header(nifti_header(path, reader in NIBABEL_READERS))
+        return _of_header(nifti_header(path, _libraries(reader)))
     try:
         if name.endswith(TIFF_ENDINGS):
             shape, n_bytes = _tiff(path)
@@ -118,10 +121,9 @@ def read_space(path: Path, reader: str | None = None) -> Space:
     return _space_of_tiff(path, shape, reader) if name.endswith(TIFF_ENDINGS) else space
 
 
-def _of_header(header: sitk.ImageFileReader | sitk.Image | NibabelHeader) -> Space:
-    image = isinstance(header, sitk.Image)
-    components = header.GetNumberOfComponentsPerPixel() if image else header.GetNumberOfComponents()
-    return of_itk(header.GetSize(), header.GetSpacing(), header.GetOrigin(), header.GetDirection(), components)
+def _of_header(header: Header) -> Space:
+    geometry = header.GetSize(), header.GetSpacing(), header.GetOrigin(), header.GetDirection()
+    return of_itk(*geometry, header.GetNumberOfComponents())
 
 
 def _picture(path: Path) -> tuple[Space, int]:
@@ -174,11 +176,22 @@ def _of_pixels(path: Path, space: Space) -> Image:
 
 
 def of_sitk(image: sitk.Image) -> Image:
-    """SimpleITK's image, copied; a fourth axis becomes the channels."""
-    space, values = _of_header(image), sitk.GetArrayFromImage(image)
-    if image.GetDimension() == 4:
-        values = np.moveaxis(values, 0, -1) if space.channels > 1 else values[0]
+    """SimpleITK's image, copied."""
+    space = image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection()
+    return Image(sitk.GetArrayFromImage(image), *space, "mm", image.GetNumberOfComponentsPerPixel())
+
+
+def _channels_last(image: Image) -> Image:
+    """A fourth axis, the file's last, is that of the channels, as for nnU-Net."""
+    if len(image.spacing) != 4:
+        return image
+    space = of_itk(image.shape[::-1], image.spacing[::-1], image.origin, image.direction, image.channels)
+    values = np.moveaxis(image.values, 0, -1) if space.channels > 1 else image.values[0]
     return Image(values, space.spacing, space.origin, space.direction, space.unit, space.channels)
+
+
+def _libraries(reader: str | None) -> Sequence[str]:
+    return (NIBABEL,) if reader in NIBABEL_READERS else EITHER
 
 
 def write_image(values: np.ndarray, like: Image, path: Path, compress: bool = True) -> None:

@@ -5,6 +5,7 @@ nnU-Net reads it with SimpleITK, and where that fails with nibabel: ITK refuses 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ _TO_ITK = np.array([-1.0, -1.0, 1.0])
 _ORTHONORMAL_TOLERANCE = 1e-4
 #: said of a file
 NOT_FINITE = "has NaN or infinite values, or such as are infinite in 32 bits; replace them"
+#: the libraries that read NIfTI for nnU-Net, and its order where the plans name no reader
+ITK, NIBABEL = "SimpleITK", "nibabel"
+EITHER = (ITK, NIBABEL)
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -58,56 +62,44 @@ class NibabelHeader:
 Header = sitk.ImageFileReader | NibabelHeader
 
 
-def nifti_header(path: Path, by_nibabel: bool = False) -> Header:
-    """What a NIfTI file says before its voxels, for which it is long enough.
-
-    Args:
-        path: the file.
-        by_nibabel: as nnU-Net's NibabelIO has it; by default only where ITK cannot read the file.
+def nifti_header(path: Path, libraries: Sequence[str] = EITHER) -> Header:
+    """What a NIfTI file says before its voxels, for which it is long enough, by the first library that can read it.
 
     Raises:
-        ValueError: if neither can read it, or the file is shorter than its header says.
+        ValueError: if none can, or the file is shorter than its header says.
     """
     check_file(path)
-    reader = sitk.ImageFileReader()
-    # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(path))
-    try:
-        if not by_nibabel:
-            reader.ReadImageInformation()
-            start, bits = (int(float(reader.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
-            check_length(path, start, reader.GetSize(), bits)
-            _check_axes(path, reader.GetSize())
-            return reader
-    except RuntimeError:  # nibabel reads more, and says why where it does not
-        pass
-    image = _by_nibabel(path)
-    check_length(path, image.header.get_data_offset(), image.shape, int(image.header["bitpix"]))
-    _check_axes(path, image.shape)
-    return NibabelHeader(image, path)
+    for library in libraries:
+        try:
+            return _by_itk(path) if library == ITK else NibabelHeader(_by_nibabel(path), path)
+        except RuntimeError as error:  # ITK's; nibabel reads more, and says why where it does not
+            if library == libraries[-1]:
+                check_gzip(path)
+                raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
+    raise AssertionError("no library was named")
 
 
-def read_nifti(path: Path, finite: bool = True, by_nibabel: bool = False) -> sitk.Image:
+def read_nifti(path: Path, finite: bool = True, libraries: Sequence[str] = (ITK,)) -> sitk.Image:
     """The image in a NIfTI file, which is whole.
 
     Args:
         path: the file.
         finite: whether NaN and infinite values are an error.
-        by_nibabel: as of :func:`nifti_header`.
+        libraries: as of :func:`nifti_header`; by default ITK alone.
 
     Raises:
         ValueError: if the file cannot be read, is cut short, or has values that are not finite.
     """
-    header, image = nifti_header(path, by_nibabel), None
+    header, image = nifti_header(path, libraries), None
     if isinstance(header, sitk.ImageFileReader):
         try:
-            image = header.Execute()
-        except RuntimeError:  # likewise
-            header = NibabelHeader(_by_nibabel(path), path)
-        else:
-            if "float" not in image.GetPixelIDTypeAsString():
-                return image
+            # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
+            image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
+        except RuntimeError as error:
+            check_gzip(path)
+            raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
+        if "float" not in image.GetPixelIDTypeAsString():
+            return image
     # ITK 5.4 reads NaN and infinity of floating-point files as 0
     try:
         values = np.asanyarray(_by_nibabel(path).dataobj)
@@ -147,19 +139,32 @@ def write_by_nibabel(
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values.T), affine), path)
 
 
-def _check_axes(path: Path, shape: tuple[int, ...]) -> None:
-    if not 2 <= len(shape) <= 4:
-        raise ValueError(f"{path}: expected an image of two or three axes, and one of channels, got shape {shape}")
+def _by_itk(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    start, bits = (int(float(reader.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
+    _check_size(path, start, reader.GetSize(), bits)
+    return reader
 
 
 def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
     import nibabel  # only here: importing it costs as much as reading twenty cases
 
     try:
-        return nibabel.load(path)
+        image = nibabel.load(path)
     except Exception as error:  # likewise
         check_gzip(path)  # whose fault nibabel does not tell
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); download it again") from None
+    _check_size(path, image.header.get_data_offset(), image.shape, int(image.header["bitpix"]))
+    return image
+
+
+def _check_size(path: Path, start: int, shape: Sequence[int], bits: int) -> None:
+    check_length(path, start, shape, bits)
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"{path}: expected an image of two or three axes, and one of channels, got shape {shape}")
 
 
 def reason_of(error: Exception) -> str:

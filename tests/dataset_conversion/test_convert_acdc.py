@@ -422,7 +422,7 @@ def test_all_problems_are_listed_together(download: Path, raw: Path) -> None:
         "patient005_frame01_gt.nii.gz: origin (3, -2, 5.1) differs",
         "patient006_frame01_gt.nii.gz: expected integer labels",
         "patient007_frame01.nii.gz: has NaN",
-        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3 with 2 channel",
+        "patient008_frame01.nii.gz: expected one 3D volume, got 6x8x3 with 2 channel(s)",
         "patient009_frame01.nii.gz: training image without a label",
         "patient010_frame01_gt.nii.gz: label without an image",
         "patient011_frame01.nii.gz: the same frame as patient011_frame01.nii",

@@ -160,8 +160,8 @@ def test_the_table_and_the_vendors_lists_name_every_case(pristine: Path, raw: Pa
 
 def test_the_evaluation_reads_patients_and_phases_from_the_table(pristine: Path, raw: Path) -> None:
     folder = convert(pristine)
-    found = find_patients(["A1S_ES"], [folder])
-    assert (found.of, found.phase) == ({"A1S_ES": "A1S"}, {"A1S_ES": "ES"})
+    found = find_patients(["A1S_ES"], table=folder / "patients.csv")
+    assert (found.of["A1S_ES"], found.phase["A1S_ES"]) == ("A1S", "ES")
 
 
 def test_several_processes_write_what_one_writes(
