@@ -3,7 +3,7 @@
 python scripts/experiments/one_card/table.py --check     fails where the page says something else
 python scripts/experiments/one_card/table.py --write     writes them into the page
 
-python scripts/experiments/one_card/table.py --add pairs OUT/rows.csv     keeps a table of rows, replacing one of its name
+python scripts/experiments/one_card/table.py --add pairs OUT/rows.csv     keeps rows, under that table's name
 """
 
 from __future__ import annotations
