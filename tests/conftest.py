@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,11 +169,14 @@ def validation_images(planned) -> Path:
 
 
 @pytest.fixture
-def nnunet_environment(planned, monkeypatch) -> Workspace:
-    """``planned``, with its environment in this process."""
+def nnunet_environment(planned, monkeypatch) -> Iterator[Workspace]:
+    """``planned``, with its environment and one thread in this process: more wait for each other on a busy machine."""
     for name, value in planned.environment.items():
         monkeypatch.setenv(name, value)
-    return planned
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield planned
+    torch.set_num_threads(threads)
 
 
 def make(trainer: str, fold: int | str = 0):

@@ -1,8 +1,9 @@
 """nnU-Net's multi-GPU training as two processes on the CPU: ``python ddp_worker.py FOLDER``.
 
 nnU-Net 2.8.1 runs it with CUDA and NCCL only. What says so is replaced here, in the worker processes; all else is its
-own ``run_ddp``. A teacher is trained, then its student, which is stopped after an epoch and continued as by ``--c``.
-Each process writes what it saw into FOLDER as ``{run}_rank{rank}.pth``, for ``test_multi_gpu.py``.
+own ``run_ddp``. With ``nnUNet_compile=t`` it compiles, as the device that tells the ranks apart is none of those on
+which it refuses to. A teacher is trained, then its student, which is stopped after an epoch and continued as by
+``--c``. Each process writes what it saw into FOLDER as ``{run}_rank{rank}.pth``, for ``test_multi_gpu.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nnunetv2.evaluation import evaluate_predictions
 from nnunetv2.run import run_training
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from torch import distributed, multiprocessing, nn
+from torch._dynamo.utils import counters
 from torch.nn.parallel import DistributedDataParallel
 
 WORLD_SIZE = 2
@@ -51,7 +53,9 @@ def _replace_cuda_and_nccl() -> None:
         "gloo", init_method=os.environ["DDP_RENDEZVOUS"], rank=rank, world_size=world_size
     )
     torch.cuda.set_device = lambda device: None
-    trainer_module.DDP = lambda network, device_ids: DistributedDataParallel(network)
+    # small buckets, so that there are several: where a network is compiled, it is split at their borders
+    distributed._DEFAULT_FIRST_BUCKET_BYTES = 20_000
+    trainer_module.DDP = lambda network, device_ids: DistributedDataParallel(network, bucket_cap_mb=0.02)
     # torch.load itself knows no "cpu:1", see below
     torch.serialization.register_package(0, lambda storage: None, lambda storage, location: storage)
     # for speed alone: the pools that write and score the validation's predictions start processes otherwise
@@ -61,7 +65,9 @@ def _replace_cuda_and_nccl() -> None:
 
 def _train(rank: int, trainer_name: str, continue_training: bool = False, stop: bool = False) -> dict[str, Any]:
     """Run nnU-Net's ``run_ddp`` and return what this process saw of it."""
-    seen: dict[str, Any] = {"data": [], "input": [], "losses": [], "distillation_losses": []}
+    seen: dict[str, Any] = {"data": [], "input": [], "losses": [], "distillation_losses": [], "graphs": []}
+    torch._dynamo.reset()
+    counters.clear()
     trainers = []
     original = run_training.get_trainer_from_args
 
@@ -114,6 +120,7 @@ def _record_steps(trainer, seen: dict[str, Any]) -> None:
         hook.remove()
         seen["losses"].append(float(result["loss"]))
         seen["distillation_losses"].append(float(result.get("distillation_loss", "nan")))
+        seen["graphs"].append((counters["stats"]["unique_graphs"], counters["aot_autograd"]["total"]))
         return result
 
     trainer.train_step = train_step
@@ -155,13 +162,18 @@ class _Recorder:
             recorder.written.add(os.fspath(args[1]))
 
 
+def _plain(network: nn.Module) -> nn.Module:
+    """A network without what compiles it."""
+    return getattr(network, "_orig_mod", network)
+
+
 def _state(trainer, recorder: _Recorder) -> dict[str, Any]:
     """What the test compares: weights, gradients, the teacher, the loss, the log, the files."""
     results = os.environ["nnUNet_results"]
     state = {
         "distributed": isinstance(trainer.network, DistributedDataParallel),
-        "weights": trainer.network.module.state_dict(),
-        "gradients": {name: parameter.grad for name, parameter in trainer.network.named_parameters()},
+        "weights": _plain(trainer.network.module).state_dict(),
+        "gradients": {name: parameter.grad for name, parameter in _plain(trainer.network.module).named_parameters()},
         "logging": trainer.logger.get_checkpoint(),
         "epoch": trainer.current_epoch,
         "written": sorted(Path(path).name for path in recorder.written if path.startswith(results)),
@@ -170,13 +182,13 @@ def _state(trainer, recorder: _Recorder) -> dict[str, Any]:
         of_teacher = {parameter.data_ptr() for parameter in trainer.teacher.parameters()}
         optimised = [p for group in trainer.optimizer.param_groups for p in group["params"]]
         state |= {
-            "teacher": trainer.teacher.state_dict(),
+            "teacher": _plain(trainer.teacher).state_dict(),
             "teacher_is_distributed": isinstance(trainer.teacher, DistributedDataParallel),
             "teacher_requires_grad": any(p.requires_grad for p in trainer.teacher.parameters()),
             "teacher_trains": any(module.training for module in trainer.teacher.modules()),
             "teacher_in_network": bool(of_teacher & {v.data_ptr() for v in trainer.network.state_dict().values()}),
             "teacher_in_optimiser": bool(of_teacher & {parameter.data_ptr() for parameter in optimised}),
-            "teacher_devices": [str(device) for module, device in recorder.moves if module is trainer.teacher],
+            "teacher_devices": [str(device) for module, device in recorder.moves if module is _plain(trainer.teacher)],
             "segmentation_scale_weights": [float(w) for w in trainer.loss.segmentation.weight_factors],
             "distillation_scale_weights": [float(w) for w in trainer.loss.scale_weights],
         }

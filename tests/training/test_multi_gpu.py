@@ -1,6 +1,7 @@
 """Teacher and student in nnU-Net's multi-GPU training, on two processes of the CPU (see ddp_worker.py)."""
 
 import json
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,25 +19,36 @@ OF_EVERY_RANK = {"plans.json", "dataset.json", "dataset_fingerprint.json"}
 
 
 @pytest.fixture(scope="module")
-def ran(planned, tmp_path_factory):
-    """Per run, what each rank saw; and the folders of both trainings."""
-    folder = tmp_path_factory.mktemp("ddp")
-    results = folder / "results"
-    results.mkdir()
-    worker = ROOT / "tests" / "ddp_worker.py"
-    planned.run("python", str(worker), str(folder), nnUNet_results=str(results))
-    ranks = {
-        run: [
-            torch.load(folder / f"{run}_rank{rank}.pth", map_location="cpu", weights_only=False)
-            for rank in range(WORLD_SIZE)
-        ]
-        for run in EPOCHS_RUN
-    }
-    folds = {
-        role: results / DATASET / f"{trainer}__{PLANS}__2d" / "fold_0"
-        for role, trainer in (("teacher", TEACHER), ("student", STUDENT))
-    }
-    return SimpleNamespace(**ranks, folds=folds)
+def runs(planned, tmp_path_factory):
+    """``runs(how)``, "eager" or "compiled": per run, what each rank saw; and the folders of both trainings."""
+
+    @cache
+    def work(how: str) -> SimpleNamespace:
+        folder = tmp_path_factory.mktemp("ddp")
+        results = folder / "results"
+        results.mkdir()
+        worker = ROOT / "tests" / "ddp_worker.py"
+        compiles = "t" if how == "compiled" else "f"
+        planned.run("python", str(worker), str(folder), nnUNet_results=str(results), nnUNet_compile=compiles)
+        ranks = {
+            run: [
+                torch.load(folder / f"{run}_rank{rank}.pth", map_location="cpu", weights_only=False)
+                for rank in range(WORLD_SIZE)
+            ]
+            for run in EPOCHS_RUN
+        }
+        folds = {
+            role: results / DATASET / f"{trainer}__{PLANS}__2d" / "fold_0"
+            for role, trainer in (("teacher", TEACHER), ("student", STUDENT))
+        }
+        return SimpleNamespace(**ranks, folds=folds, compiled=how == "compiled")
+
+    return work
+
+
+@pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+def ran(runs, request):
+    return runs(request.param)
 
 
 def checkpoint_of(ran, role):
@@ -64,7 +76,9 @@ def test_gradients_and_weights_are_equal_on_both_ranks(ran, run):
     assert first["distributed"] and second["distributed"]
     assert_equal(first["gradients"], second["gradients"])
     assert_equal(first["weights"], second["weights"])
-    assert all(gradient.abs().max() > 0 for gradient in first["gradients"].values())
+    unused = ".seg_layers.0." if ran.compiled else "none"  # of the scale without weight
+    used = {name: gradient for name, gradient in first["gradients"].items() if unused not in name}
+    assert all(gradient.abs().max() > 0 for gradient in used.values())
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -92,8 +106,8 @@ def test_the_students_teacher_is_the_trained_one_on_each_ranks_device_outside_dd
 
 
 def test_the_distillation_weights_the_scales_as_nnunets_loss_does_under_ddp(ran):
-    # the lowest scale counts 1e-6, not 0: DDP wants every parameter used
-    expected = [1 / (1 + 1e-6), 1e-6 / (1 + 1e-6)]
+    # the lowest scale counts 1e-6, not 0, where nothing is compiled: DDP wants every parameter used
+    expected = [1.0, 0.0] if ran.compiled else [1 / (1 + 1e-6), 1e-6 / (1 + 1e-6)]
     for seen in ran.student:
         assert seen["segmentation_scale_weights"] == pytest.approx(expected)
         assert seen["distillation_scale_weights"] == pytest.approx(expected)
@@ -157,3 +171,40 @@ def test_the_files_say_which_of_them_is_whose(ran):
     assert teacher["shapekd"]["role"] == "teacher" and student["shapekd"]["role"] == "student"
     assert student["shapekd"]["teacher"]["trainer"] == TEACHER
     assert student["shapekd"]["teacher"]["training_cases"] == teacher["shapekd"]["training_cases"]
+
+
+@pytest.mark.slow
+def test_compiled_the_network_is_split_at_the_buckets_and_compiled_in_the_first_step_alone(runs):
+    for run in EPOCHS_RUN:
+        for seen in getattr(runs("compiled"), run):
+            graphs, parts = zip(*seen["graphs"], strict=True)
+            assert parts[0] > graphs[0] > 0
+            assert set(graphs[:STEPS]) == set(graphs[:1]) and set(parts[:STEPS]) == set(parts[:1])
+            assert len(set(graphs[STEPS:])) <= 1 and len(set(parts[STEPS:])) <= 1  # after the first validation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", EPOCHS_RUN)
+def test_compiled_the_losses_are_the_eager_ones(runs, run):
+    for eager, compiled in zip(getattr(runs("eager"), run), getattr(runs("compiled"), run), strict=True):
+        assert torch.equal(eager["data"][0], compiled["data"][0])
+        for losses in ("losses", "distillation_losses"):
+            assert compiled[losses] == pytest.approx(eager[losses], rel=5e-3, nan_ok=True)
+
+
+OPEN = """
+import sys, torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+predictor = nnUNetPredictor(device=torch.device("cpu"))
+predictor.initialize_from_trained_model_folder(sys.argv[1], (0,))
+predictor.network.load_state_dict(predictor.list_of_parameters[0])
+torch.save(predictor.network.state_dict(), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_the_checkpoint_of_a_compiled_and_resumed_student_opens_in_a_bare_nnunet(runs, bare, tmp_path):
+    fold = runs("compiled").folds["student"]
+    bare("python", "-c", OPEN, fold.parent, tmp_path / "weights.pth")
+    found = torch.load(tmp_path / "weights.pth", weights_only=True)
+    assert_equal(found, runs("compiled").student[0]["weights"])
