@@ -163,6 +163,8 @@ def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
 
 def _check_size(path: Path, start: int, shape: Sequence[int], bits: int) -> None:
     check_length(path, start, shape, bits)
+    if 0 in shape:
+        raise ValueError(f"{path}: has no voxels, its shape is {tuple(shape)}; make it again")
     if not 2 <= len(shape) <= 4:
         raise ValueError(f"{path}: expected an image of two or three axes, and one of channels, got shape {shape}")
 

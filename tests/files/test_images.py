@@ -202,6 +202,13 @@ def test_an_error_says_what_is_the_matter(tmp_path, ending, make, words):
             read(tmp_path / f"a{ending}")
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_volume_without_a_voxel_is_an_error_that_names_it(tmp_path, ending):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((0, 3, 4), np.float32), np.eye(4)), tmp_path / f"a{ending}")
+    with pytest.raises(ValueError, match=f"a{ending}: has no voxels"):
+        read_image(tmp_path / f"a{ending}")
+
+
 def test_a_name_that_is_not_utf8_is_named_and_ends_no_process(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nii.gz"))
     path.write_bytes(b"no image")
