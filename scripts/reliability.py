@@ -5,8 +5,8 @@
 
 ``damage`` cuts the file, turns a bit or empties a page, at random places of a copy: each must be recognised.
 ``kill`` starts nnUNetv2_train with what follows ``--``, ends it with SIGKILL after a random time and continues it with
---c, as often as trials say; then it is left alone. FOLDER is its fold's folder. After each kill the newest checkpoint must
-be whole and no epoch lost that a checkpoint had held; in the end the log must have each epoch once.
+--c, as often as trials say; then it is left alone. FOLDER is its fold's folder. After each kill the newest checkpoint
+must be whole and no epoch lost that a checkpoint had held; in the end the log must have each epoch once.
 The tests have both at a small size. Exit code 1: something did not hold.
 """
 

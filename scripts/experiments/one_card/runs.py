@@ -130,11 +130,16 @@ def reported(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
     return place != "ACDC" or case in splits[1]["val"]
 
 
+#: does distillation help? three seeds
+STUDENT = Run("student", kind="distilled", weight=1.0)
+DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for seed in range(3)]
+
 #: what a computer without a card trains in an hour or two
 PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(2) for run in (STOCK, MOVED)]
 
 LISTS = {
     "explored": ([(run, 0) for run in EXPLORED], explored),
     "reported": (REPORTED, reported),
+    "distilled": (DISTILLED, reported),
     "pairs": (PAIRS, reported),
 }

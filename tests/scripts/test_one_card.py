@@ -1,0 +1,125 @@
+"""Many small networks as one: each does what it would do alone, by nnU-Net's own loss and torch's own optimiser."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+from nnunet_shapekd.method.distillation import LogitDistillation
+from nnunet_shapekd.method.skipless_unet import without_skips
+
+FOLDER = Path(__file__).parents[2] / "scripts" / "experiments" / "one_card"
+FEATURES = [4, 8, 8, 8, 8]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """The folder's modules, by the plain names they have as scripts, and gone again afterwards."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_each_network_answers_as_it_does_alone(teacher):
+    from ensemble import Ensemble, build
+
+    make = (lambda: without_skips(build(FEATURES))) if teacher else (lambda: build(FEATURES))
+    ensemble = Ensemble(make, [0, 1, 2])
+    x = torch.randn(3, 2, 1, 32, 32)
+    together, _ = ensemble(x)
+    for i, state in enumerate(ensemble.states()):
+        alone = make()
+        alone.load_state_dict(state)
+        for expected, found in zip(alone(x[i]), together, strict=True):
+            torch.testing.assert_close(found[i], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_loss_and_step_are_nnunets_and_torchs_own():
+    from ensemble import Descent, Ensemble, build
+    from losses import divergence, scale_weights, segmentation, smaller
+
+    ensemble = Ensemble(lambda: build(FEATURES), [0, 1])
+    descent = Descent(ensemble, torch.tensor(0.01))
+    alone = build(FEATURES)
+    alone.load_state_dict(ensemble.states()[1])
+    optimiser = torch.optim.SGD(alone.parameters(), 0.01, weight_decay=3e-5, momentum=0.99, nesterov=True)
+    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    loss = DeepSupervisionWrapper(
+        DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss), scale_weights(len(FEATURES) - 1)
+    )
+    target = torch.randint(0, 4, (2, 2, 4, 4)).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    for _ in range(3):
+        x = torch.randn(2, 2, 1, 32, 32)
+        together, _ = ensemble(x)
+        of_each = segmentation(together, target, torch.ones(2))
+        of_each.sum().backward()
+        descent.step()
+        optimiser.zero_grad()
+        output = alone(x[1])
+        expected = loss(output, [smaller(target[1:], of_scale.shape[-1])[0][:, None] for of_scale in output])
+        expected.backward()
+        torch.nn.utils.clip_grad_norm_(alone.parameters(), 12)
+        optimiser.step()
+        torch.testing.assert_close(of_each[1].detach(), expected.detach(), atol=1e-4, rtol=1e-4)
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(ensemble.states()[1][name], tensor, atol=1e-4, rtol=1e-3)
+    student, teacher = ([torch.randn(2, 2, 4, s, s) for s in (32, 16, 8, 4)] for _ in range(2))
+    weighted = zip(scale_weights(4), student, teacher, strict=True)
+    expected = sum(weight * LogitDistillation()(s[1], t[1]) for weight, s, t in weighted)
+    torch.testing.assert_close(divergence(student, teacher)[1], expected)
+
+
+@pytest.fixture
+def packed(tmp_path) -> Path:
+    """Stacks of a bright ring, as ``pack.py`` leaves them."""
+    y, x = np.mgrid[:144, :144] - 71.5
+    label = np.digitize(np.hypot(y, x), [12, 20, 28]).astype(np.uint8)
+    label = np.choose(label, [3, 2, 1, 0]).astype(np.uint8)
+    stacks = [["ACDC", f"patient{i:03d}_frame01"] for i in range(4)] + [["LGE", "subject02"]]
+    arrays = {}
+    for i in range(len(stacks)):
+        image = np.random.default_rng(i).integers(0, 40, (2, 144, 144)).astype(np.uint8) + 60 * label
+        stack = {
+            "image": image.astype(np.uint8),
+            "labels": np.stack([label, label]),
+            "original": np.stack([label[22:-22, 22:-22]] * 2),
+            "scale": np.array([-1, 4], np.float32),
+            "shape": np.array([100, 100, 0, 100, 0, 100, 0, 2], np.int32),
+        }
+        arrays |= {f"{i:04d}/{name}": array for name, array in stack.items()}
+    cases = [case for _, case in stacks[:4]]
+    splits = [{"train": cases[:3], "val": cases[3:]}] * 2
+    index = json.dumps({"stacks": stacks, "splits": splits, "plan": {}}).encode()
+    np.savez(tmp_path / "stacks.npz", index=np.frombuffer(index, np.uint8), **arrays)
+    return tmp_path / "stacks.npz"
+
+
+def test_students_follow_their_teachers_and_all_are_judged(packed, tmp_path, monkeypatch):
+    import train
+
+    options = ["--runs", "distilled", "--steps", "4", "--features", *map(str, FEATURES), "--precision", "fp32"]
+    monkeypatch.setattr(sys, "argv", ["train.py", str(packed), str(tmp_path / "out"), *options])
+    train.main()
+    rows = [line.split(",") for line in (tmp_path / "out" / "rows.csv").read_text().splitlines()]
+    assert {tuple(row[:3]) for row in rows} == {
+        (name, "ACDC-1", str(seed)) for name in ("stock", "student") for seed in range(3)
+    }
+    assert {row[4] for row in rows} == {"patient003_frame01", "subject02"} and len(rows) == 6 * 2 * 3
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log.index("teacher, 3 networks, 4 steps: done") < log.index("distilled, 3 networks, 4 steps: done")
+
+
+def test_the_page_says_what_its_rows_say(monkeypatch):
+    import table
+
+    assert table.page(table.PAGE.read_text()) == table.PAGE.read_text()
