@@ -1,4 +1,4 @@
-"""The tables of docs/evidence/moves.md, from the rows that ``train.py`` and ``judge.py`` left.
+"""The tables of docs/evidence/moves.md, and one of the README, from the rows that ``train.py`` and ``judge.py`` left.
 
 python scripts/experiments/one_card/table.py --check     fails where the page says something else
 python scripts/experiments/one_card/table.py --write     writes them into the page
@@ -16,12 +16,14 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-DOCS = Path(__file__).parents[3] / "docs" / "evidence"
-ROWS, PAGE = DOCS / "one_card.csv.gz", DOCS / "moves.md"
+ROOT = Path(__file__).parents[3]
+ROWS = ROOT / "docs" / "evidence" / "one_card.csv.gz"
+PAGES = ROOT / "docs" / "evidence" / "moves.md", ROOT / "README.md"
 PLACES = {
     "ACDC": "inside",
     "LGE": "LGE",
@@ -61,44 +63,90 @@ def explored(rows: Rows) -> Iterator[str]:
         yield f"| `{run}` | {' | '.join(cells)} |"
 
 
-def compared(rows: Rows, run: str = "moves") -> Iterator[str]:
-    seeds = sorted({seed for _, seed, _ in rows})
+def compared(rows: Rows) -> Iterator[str]:
     yield "| judged on | patients | stock | moves | difference (each seed's) | interval |"
     yield "|---|---|---|---|---|---|"
-    random = np.random.default_rng(0)
     for place, name in PLACES.items():
+        found = Difference.of(rows, place)
+        values = f"{found.stock:.1f} | {found.moves:.1f} | {found.mean:+.1f} ({found.each})"
+        yield f"| {name} | {len(found.of_patients)} | {values} | {found.interval} |"
+
+
+def advice(tables: dict[str, Rows]) -> Iterator[str]:
+    inside, sequence = (Difference.of(tables["pairs"], place) for place in ("ACDC", "LGE"))
+    of_jitter = {
+        place: mean(tables["explored"]["mean-jitter", "0", place]) - mean(tables["explored"]["stock", "0", place])
+        for place in ("ACDC", "LGE")
+    }
+    n = len(sequence.of_patients)
+    yield "| my images will come from | train | measured, Dice in points ([how](docs/evidence/moves.md)) | costs |"
+    yield "|---|---|---|---|"
+    yield (
+        "| another sequence | `nnUNetTrainerIntensityMoves` | cine MRI to late enhancement "
+        f"{sequence.mean:+.1f} ({n} patients, 2 seeds; {sequence.interval}) | inside {inside.mean:+.1f} "
+        f"({inside.interval}) |"
+    )
+    yield (
+        f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | the same {of_jitter['LGE']:+.1f} (development "
+        f"patients, 1 seed) | inside {of_jitter['ACDC']:+.1f} there |"
+    )
+    yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Moves less stock on a place, over patients with seeds averaged."""
+
+    stock: float
+    moves: float
+    of_patients: np.ndarray
+    of_seeds: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Rows, place: str) -> Difference:
+        seeds = sorted({seed for _, seed, _ in rows})
         patients = sorted(rows["stock", seeds[0], place])
-        ours, stock = (
+        moves, stock = (
             np.array([[rows[which, seed, place][patient] for patient in patients] for seed in seeds])
-            for which in (run, "stock")
+            for which in ("moves", "stock")
         )
-        of_patients = (ours - stock).mean(0)
-        drawn = [random.choice(of_patients, len(patients)).mean() for _ in range(10000)]
-        low, high = np.percentile(drawn, (2.5, 97.5))
-        interval = f"{low:+.1f} to {high:+.1f}"
-        if len(patients) < 10:
-            interval = "patients " + ", ".join(f"{value:+.1f}" for value in of_patients)
-        each = ", ".join(f"{value:+.1f}" for value in (ours - stock).mean(1))
-        values = f"{stock.mean():.1f} | {ours.mean():.1f} | {of_patients.mean():+.1f} ({each})"
-        yield f"| {name} | {len(patients)} | {values} | {interval} |"
+        return cls(stock.mean(), moves.mean(), (moves - stock).mean(0), (moves - stock).mean(1))
+
+    @property
+    def mean(self) -> float:
+        return float(self.of_patients.mean())
+
+    @property
+    def each(self) -> str:
+        return ", ".join(f"{value:+.1f}" for value in self.of_seeds)
+
+    @property
+    def interval(self) -> str:
+        """95 %, bootstrap over patients; of few, each one's value."""
+        if len(self.of_patients) < 10:
+            return "patients " + ", ".join(f"{value:+.1f}" for value in self.of_patients)
+        random = np.random.default_rng(0)
+        drawn = random.choice(self.of_patients, (10000, len(self.of_patients))).mean(1)
+        return "{:+.1f} to {:+.1f}".format(*np.percentile(drawn, (2.5, 97.5)))
 
 
 def mean(of_patients: dict[str, float]) -> float:
     return float(np.mean(list(of_patients.values())))
 
 
-TABLES = {"explored": explored, "first": compared, "pairs": compared}
+TABLES = {
+    "explored": lambda tables: explored(tables["explored"]),
+    "first": lambda tables: compared(tables["first"]),
+    "pairs": lambda tables: compared(tables["pairs"]),
+    "advice": advice,
+}
+BLOCK = re.compile(rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def page(text: str) -> str:
     """The page with its tables made anew, each between ``<!-- NAME -->`` and ``<!-- end -->``."""
-    rows = read()
-
-    def made(match: re.Match[str]) -> str:
-        name = match[1]
-        return f"<!-- {name} -->\n" + "\n".join(TABLES[name](rows[name])) + "\n<!-- end -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", made, text, flags=re.DOTALL)
+    tables = read()
+    return BLOCK.sub(lambda found: "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](tables), "<!-- end -->"]), text)
 
 
 def add(table: str, path: Path) -> None:
@@ -123,10 +171,11 @@ def main() -> None:
     if args.add:
         add(args.add[0], Path(args.add[1]))
         return
-    text = PAGE.read_text()
-    if args.check and page(text) != text:
-        sys.exit(f"{PAGE} says something else than its rows; --write puts it right")
-    PAGE.write_text(page(text))
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        if args.check and page(text) != text:
+            sys.exit(f"{path} says something else than its rows; --write puts it right")
+        path.write_text(page(text), encoding="utf-8")
 
 
 if __name__ == "__main__":
