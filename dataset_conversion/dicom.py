@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import locale
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,16 @@ from nnunet_shapekd.files.nifti import reason_of
 
 #: gaps between slices may differ by this share
 _UNEVEN = 0.02
+
+
+@contextlib.contextmanager
+def same_locale() -> Iterator[None]:
+    """DICOM's library sets the process's locale to C, in which Python would write and read text as ASCII."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def read_series(paths: Sequence[Path]) -> tuple[sitk.Image, list[Path]]:
@@ -30,7 +42,8 @@ def read_series(paths: Sequence[Path]) -> tuple[sitk.Image, list[Path]]:
     slices, problems = [], []
     for path in paths:
         try:
-            image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            with same_locale():
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
         except RuntimeError as error:
             problems.append(f"{path}: cannot be read ({reason_of(error)}); restore it from the download")
             continue

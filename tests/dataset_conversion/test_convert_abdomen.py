@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from nnunet_shapekd.dataset_conversion import synapse
 from nnunet_shapekd.dataset_conversion.amos import ORGANS, AmosOptions, convert_amos
 from nnunet_shapekd.dataset_conversion.chaos import convert_chaos
 from nnunet_shapekd.dataset_conversion.curvas import CurvasOptions, convert_curvas
+from nnunet_shapekd.dataset_conversion.dicom import read_series, same_locale
 from nnunet_shapekd.dataset_conversion.organs import CHAOS_ORGANS
 from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions
 
@@ -85,7 +87,8 @@ def write_slice(path: Path, values: np.ndarray, place: float) -> None:
     image.SetMetaData("0018|0050", "5")  # thinner than the gap from slice to slice
     image.SetMetaData("0008|0060", "MR")
     image.SetMetaData("0020|000e", f"1.2.826.0.1.3680043.2.1125.{abs(hash(path.stem)) % 10**9}")
-    sitk.WriteImage(image, str(path))
+    with same_locale():
+        sitk.WriteImage(image, str(path))
 
 
 def patient_volume(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,3 +204,11 @@ def test_curvas_has_the_labels_of_the_rater_asked_for(rater: int, tmp_path: Path
 def test_the_commands_run_and_import_no_torch(name: str, make, arguments: tuple, tmp_path: Path, raw: Path) -> None:
     done = shapekd_convert(name, str(make(tmp_path / "download")), *arguments, "--processes", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_text_is_written_as_before_after_dicom_was_read(tmp_path):
+    write_slice(tmp_path / "1.dcm", np.zeros((4, 4)), 0.0)
+    write_slice(tmp_path / "2.dcm", np.zeros((4, 4)), 8.0)
+    before = locale.setlocale(locale.LC_CTYPE)
+    read_series([tmp_path / "1.dcm", tmp_path / "2.dcm"])
+    assert locale.setlocale(locale.LC_CTYPE) == before
