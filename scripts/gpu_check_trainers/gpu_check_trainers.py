@@ -2,7 +2,6 @@
 
 import os
 
-import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_shapekd.training.student import ShapeKD
@@ -10,19 +9,12 @@ from nnunet_shapekd.training.teacher import MeanImage
 
 
 class nnUNetTrainer_GPUCheck(nnUNetTrainer):
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's own signature
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def initialize(self):
         self.num_epochs = 4
         self.num_iterations_per_epoch = 10
         self.num_val_iterations_per_epoch = 2
         self.seconds_between_saves = 0.0
+        super().initialize()
 
     def _do_i_compile(self) -> bool:
         """nnU-Net never compiles on a CPU; here it is asked to, so that the same path runs without a GPU."""

@@ -26,21 +26,11 @@ def _seed_all(number: int) -> None:
 
 
 class nnUNetTrainer_Seeded(nnUNetTrainerNoMirroring):
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's own signature
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def initialize(self):
         self.num_epochs = int(os.environ.get("EXPERIMENT_EPOCHS", 15))
         self.num_iterations_per_epoch = 50
         self.num_val_iterations_per_epoch = 5
         self.seed = 1000 * int(os.environ["EXPERIMENT_SEED"])
-
-    def initialize(self):
         _seed_all(self.seed)
         super().initialize()
 
