@@ -164,6 +164,10 @@ class VoxelClasses:
         labels = labels.long().clamp_min(0)
         return self._class_of_label.to(labels.device)[labels] if self.has_regions else labels
 
+    def ignored_as_background(self, classes: torch.Tensor) -> torch.Tensor:
+        """Classes of any shape, int64, with those of ignored voxels as 0: nobody knows what they are."""
+        return classes if self.ignored is None else classes.where(classes != self.ignored, 0)
+
     def valid(self, target: torch.Tensor) -> torch.Tensor | None:
         """Where a target as the data loaders deliver it is not ignored: ``(b, 1, x, y[, z])`` bool, None for all."""
         if self.ignore_label is None:

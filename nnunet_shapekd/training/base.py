@@ -111,6 +111,10 @@ class OnClassMeans(ResumableTraining):
                 f"({self.initial_lr}); --c goes on from the last checkpoint in {self.output_folder}."
             )
 
+    def _grown(self, ramp: float) -> float:
+        """How far what grows over a share ``ramp`` of the epochs has come in this one, above 0 to 1; at once with 0."""
+        return min(1.0, (self.current_epoch + 1) / (ramp * self.num_epochs)) if ramp else 1.0
+
     def _as_it_was(self, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A training batch's data for the trained network, and the data of the samples as they were; here the same."""
         return data, data

@@ -60,8 +60,7 @@ class IntensityMoves(OnClassMeans):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        if ramp := self.settings["moves_ramp"]:
-            self.moves_grown.fill_(min(1.0, (self.current_epoch + 1) / (ramp * self.num_epochs)))
+        self.moves_grown.fill_(self._grown(self.settings["moves_ramp"]))
 
     def _as_it_was(self, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n = self._n_image_channels
@@ -91,8 +90,6 @@ class MeanJitter(OnClassMeans):
 
     def student_input(self, image: torch.Tensor, classes: torch.Tensor, num_classes: int) -> torch.Tensor:
         image = super().student_input(image, classes, num_classes)
-        if self.classes.ignored is not None:  # ignored voxels stay as they are, like the background
-            classes = classes.where(classes != self.classes.ignored, 0)
         ranges = MoveRanges(
             share=self.settings["mean_jitter_share"],
             location=self.settings["mean_jitter"],
@@ -101,6 +98,7 @@ class MeanJitter(OnClassMeans):
             background=0.0,
         )
         moves = draw_moves(image.shape, num_classes, ranges, image.device, self.jitter_generator)
+        classes = self.classes.ignored_as_background(classes)  # which stays as it is
         return apply_moves(image, classes, num_classes, moves, in_plane(self.configuration_manager))
 
 

@@ -246,8 +246,7 @@ class ShapeKD(OnClassMeans):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        if ramp := self.settings["ramp"]:
-            self.loss.ramp = min(1.0, (self.current_epoch + 1) / (ramp * self.num_epochs))
+        self.loss.ramp = self._grown(self.settings["ramp"])
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)

@@ -55,8 +55,7 @@ class MoveIntensities(BasicTransform):
         if moves is not None:
             # (1 or, in a cascade, 2, x, y[, z]): labels, -1 outside, and the previous stage's
             classes = self.classes.of_label_map(data_dict["segmentation"][None, :1])
-            if self.classes.ignored is not None:  # nobody knows what ignored voxels are: they move as the background
-                classes = classes.where(classes != self.classes.ignored, 0)
+            classes = self.classes.ignored_as_background(classes)  # and move as it does
             moved = apply_moves(image[None], classes, self.classes.number, moves, self.smooth_axes)[0]
         return {**data_dict, "image": torch.cat((moved, image)) if self.keep else moved}
 
