@@ -13,9 +13,10 @@ from nnunet_shapekd.dataset_conversion.headers import header_problems
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.twins import digest
 from nnunet_shapekd.files.images import Image, read_image
-from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, read_label_map, unknown_labels, values_in
 from nnunet_shapekd.files.names import name_problem
 from nnunet_shapekd.files.parallel import collect
+from nnunet_shapekd.files.space import differing
 
 # A label's origin may differ from its image's by rounding only. The spacing is held to what
 # `verify_dataset_integrity` refuses (np.allclose, nnU-Net 2.8.1), which only warns about origin and direction.
@@ -131,7 +132,7 @@ def space_problems(path: Path, image: Image, label: Image, only_shape: bool = Fa
     """In what the shape, spacing, origin or direction of a label at ``path`` differs from its image's."""
     if only_shape and image.shape == label.shape:
         return []
-    found = differences(image, label, "its image", SPACING_TOLERANCE, ORIGIN_TOLERANCE_MM)
+    found = differing(image, label, "its image", SPACING_TOLERANCE, ORIGIN_TOLERANCE_MM).values()
     advice = "correct one of the two"
     if image.shape == label.shape:
         advice += ", or give --label-header image if they fit voxel by voxel"

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_shapekd.files.images import Image, read_image
-from nnunet_shapekd.files.space import ORIGIN_TOLERANCE_MM, SPACING_TOLERANCE, HasSpace, differing
 
 #: values below this are counted, which is faster than sorting them
 _COUNTED = 2**16
@@ -87,14 +86,3 @@ def relabel(values: np.ndarray, new_of: Mapping[int, int]) -> np.ndarray:
     table = np.zeros(max([*new_of, int(values.max())]) + 1, np.uint8 if max(new_of.values()) < 256 else np.uint16)
     table[list(new_of)] = list(new_of.values())
     return table[values]
-
-
-def differences(
-    reference: HasSpace,
-    other: HasSpace,
-    called: str = "the reference",
-    spacing_tolerance: float = SPACING_TOLERANCE,
-    origin_tolerance_mm: float = ORIGIN_TOLERANCE_MM,
-) -> list[str]:
-    """In what the two spaces differ, in words, see :func:`~.space.differing`; an empty list is the same space."""
-    return list(differing(reference, other, called, spacing_tolerance, origin_tolerance_mm).values())

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_shapekd.files.label_maps import LabelMap, differences, read_label_map, relabel, unknown_labels, values_in
+from nnunet_shapekd.files.label_maps import LabelMap, read_label_map, relabel, unknown_labels, values_in
+from nnunet_shapekd.files.space import differing
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])
@@ -41,7 +42,9 @@ SPACE = LabelMap(np.zeros((3, 8, 6), np.uint8), (10.0, 1.25, 1.5), (3.0, -2.0, 5
 
 
 def test_spaces_that_differ_by_rounding_are_the_same():
-    assert differences(SPACE, replace(SPACE, spacing=(10.0005, 1.25, 1.5), origin=(3.005, -2.0, 5.0))) == []
+    assert (
+        list(differing(SPACE, replace(SPACE, spacing=(10.0005, 1.25, 1.5), origin=(3.005, -2.0, 5.0))).values()) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,12 +56,12 @@ def test_spaces_that_differ_by_rounding_are_the_same():
     ],
 )
 def test_what_differs_is_named_with_both_sides(change, words):
-    assert differences(SPACE, replace(SPACE, **change)) == [words]
+    assert list(differing(SPACE, replace(SPACE, **change)).values()) == [words]
 
 
 def test_tolerances_can_be_smaller():
     moved = replace(SPACE, origin=(3.005, -2.0, 5.0))
-    assert differences(SPACE, moved, "its image", origin_tolerance_mm=1e-3) == [
+    assert list(differing(SPACE, moved, "its image", origin_tolerance_mm=1e-3).values()) == [
         "origin (3.005, -2, 5) differs from its image's (3, -2, 5)"
     ]
 
