@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from evidence_table import interval, with_each
+
 ROOT = Path(__file__).parents[3]
 ROWS = ROOT / "docs" / "evidence" / "one_card.csv.gz"
 PAGES = ROOT / "docs" / "evidence" / "moves.md", ROOT / "README.md"
@@ -68,8 +71,8 @@ def compared(rows: Rows) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for place, name in PLACES.items():
         found = Difference.of(rows, place)
-        values = f"{found.stock:.1f} | {found.moves:.1f} | {found.mean:+.1f} ({found.each})"
-        yield f"| {name} | {len(found.of_patients)} | {values} | {found.interval} |"
+        values = f"{found.stock:.1f} | {found.moves:.1f} | {with_each(found.of_seeds, '+.1f')}"
+        yield f"| {name} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
@@ -83,8 +86,8 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
     yield "|---|---|---|---|"
     yield (
         "| another sequence | `nnUNetTrainerIntensityMoves` | cine MRI to late enhancement "
-        f"{sequence.mean:+.1f} ({n} patients, 2 seeds; {sequence.interval}) | inside {inside.mean:+.1f} "
-        f"({inside.interval}) |"
+        f"{sequence.mean:+.1f} ({n} patients, 2 seeds; {interval(sequence.of_patients)}) | inside {inside.mean:+.1f} "
+        f"({interval(inside.of_patients)}) |"
     )
     yield (
         f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | the same {of_jitter['LGE']:+.1f} (development "
@@ -115,19 +118,6 @@ class Difference:
     @property
     def mean(self) -> float:
         return float(self.of_patients.mean())
-
-    @property
-    def each(self) -> str:
-        return ", ".join(f"{value:+.1f}" for value in self.of_seeds)
-
-    @property
-    def interval(self) -> str:
-        """95 %, bootstrap over patients; of few, each one's value."""
-        if len(self.of_patients) < 10:
-            return "patients " + ", ".join(f"{value:+.1f}" for value in self.of_patients)
-        random = np.random.default_rng(0)
-        drawn = random.choice(self.of_patients, (10000, len(self.of_patients))).mean(1)
-        return "{:+.1f} to {:+.1f}".format(*np.percentile(drawn, (2.5, 97.5)))
 
 
 def mean(of_patients: dict[str, float]) -> float:
