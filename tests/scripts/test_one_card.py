@@ -36,7 +36,7 @@ def test_each_network_answers_as_it_does_alone(teacher):
     make = (lambda: without_skips(build(FEATURES))) if teacher else (lambda: build(FEATURES))
     ensemble = Ensemble(make, [0, 1, 2])
     x = torch.randn(3, 2, 1, 32, 32)
-    together, _ = ensemble(x)
+    together = ensemble(x)
     for i, state in enumerate(ensemble.states()):
         alone = make()
         alone.load_state_dict(state)
@@ -60,7 +60,7 @@ def test_loss_and_step_are_nnunets_and_torchs_own():
     target = torch.randint(0, 4, (2, 2, 4, 4)).repeat_interleave(8, 2).repeat_interleave(8, 3)
     for _ in range(3):
         x = torch.randn(2, 2, 1, 32, 32)
-        together, _ = ensemble(x)
+        together = ensemble(x)
         of_each = segmentation(together, target, torch.ones(2))
         of_each.sum().backward()
         descent.step()
@@ -99,7 +99,7 @@ def packed(tmp_path) -> Path:
         arrays |= {f"{i:04d}/{name}": array for name, array in stack.items()}
     cases = [case for _, case in stacks[:4]]
     splits = [{"train": cases[:3], "val": cases[3:]}] * 2
-    index = json.dumps({"stacks": stacks, "splits": splits, "plan": {}}).encode()
+    index = json.dumps({"stacks": stacks, "splits": splits}).encode()
     np.savez(tmp_path / "stacks.npz", index=np.frombuffer(index, np.uint8), **arrays)
     return tmp_path / "stacks.npz"
 

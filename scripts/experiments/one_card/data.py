@@ -37,7 +37,7 @@ class Stacks:
     def __init__(self, path: Path, device: torch.device) -> None:
         packed = np.load(path)
         index = json.loads(packed["index"].tobytes())
-        self.plan, self.splits, self.device = index["plan"], index["splits"], device
+        self.splits, self.device = index["splits"], device
         images, labels, scales, self.judged, places, first = [], [], [], [], [], 0
         chosen = np.random.default_rng(0)
         for i, (place, case) in enumerate(index["stacks"]):

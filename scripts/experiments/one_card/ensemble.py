@@ -56,8 +56,8 @@ class Ensemble(nn.Module):
         parts = {name: tensor.chunk(self.n) for name, tensor in self.net.state_dict().items()}
         return [{name: part[i].clone() for name, part in parts.items()} for i in range(self.n)]
 
-    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """``(n, b, c, h, w)`` -> logits ``(n, b, k, h, w)`` of each scale, finest first, and the last features."""
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """``(n, b, c, h, w)`` -> logits ``(n, b, k, h, w)`` of each scale, finest first."""
         x = x.transpose(0, 1).flatten(1, 2)  # (b, n·c, h, w)
         skips = self.net.encoder(x)
         decoder = self.net.decoder
@@ -71,7 +71,7 @@ class Ensemble(nn.Module):
                 x = torch.cat((self._apart(x), self._apart(skips[-2 - i])), 2).flatten(1, 2)
             x = stage(x)
             outputs.append(self._apart(head(x)).transpose(0, 1))
-        return outputs[::-1], self._apart(x).transpose(0, 1)
+        return outputs[::-1]
 
     def _apart(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(1, (self.n, -1))

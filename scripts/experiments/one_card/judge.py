@@ -69,7 +69,7 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged) -> torch.Tensor:
     for y in starts[0]:
         for x in starts[1]:
             tile = values[..., y : y + patch, x : x + patch]
-            (finest, *_), _ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
+            finest, *_ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
             logits[..., y : y + patch, x : x + patch] += bell * finest.float()
             weight[y : y + patch, x : x + patch] += bell
     logits /= weight.clamp_min(1e-8)

@@ -119,8 +119,7 @@ def main() -> None:
         parts = list(pool.map(partial(packed, out=args.out), found, chunksize=8))
     arrays = {f"{i:04d}/{name}": array for i, part in enumerate(parts) for name, array in part.items()}
     splits = json.loads((args.out / "preprocessed" / ACDC / "splits_final.json").read_text())
-    plans = json.loads((args.out / "preprocessed" / ACDC / "smallPlans.json").read_text())["configurations"]["2d"]
-    index = {"stacks": [[one.place, one.case] for one in found], "splits": splits, "plan": plans}
+    index = {"stacks": [[one.place, one.case] for one in found], "splits": splits}
     np.savez_compressed(args.to, index=np.frombuffer(json.dumps(index).encode(), np.uint8), **arrays)
 
 

@@ -93,7 +93,7 @@ class Group:
         self.extra.manual_seed(different[0])
         of_sample = {
             name: self._of_samples([run.moves.get(name, 0.0) for run in runs])
-            for name in ("location", "texture", "own", "background")
+            for name in MoveRanges.__dataclass_fields__.keys() - {"share"}
         }
         self.share = self._of_samples([0.0] * n)
         self.late = self._of_samples([float(run.late) for run in runs]).bool().view(-1, 1, 1, 1)
@@ -146,7 +146,7 @@ class Group:
             clean = augment.intensities(as_it_was, u[:, 8:].flip(1), noise).view_as(x)
             x = torch.cat((x, clean), 1)
         with self.autocast:
-            logits, _ = self.ensemble(x)
+            logits = self.ensemble(x)
         if self.kind == "two views":
             moved, clean = [part[:, :BATCH] for part in logits], [part[:, BATCH:] for part in logits]
             loss = self.views[0] * losses.segmentation(clean, target, self.ce_weight)
@@ -156,7 +156,7 @@ class Group:
             loss = losses.segmentation(logits, target, self.ce_weight)
         if self.kind == "distilled":
             with torch.no_grad(), self.autocast:
-                of_teacher, _ = self.teacher(class_mean_image(as_it_was, classes, CLASSES).view_as(x))
+                of_teacher = self.teacher(class_mean_image(as_it_was, classes, CLASSES).view_as(x))
             loss = loss + self.weight * losses.divergence(logits, of_teacher)
         loss.sum().backward()
         self.descent.step()
