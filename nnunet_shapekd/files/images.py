@@ -21,6 +21,7 @@ from nnunet_shapekd.files.nifti import (
     Header,
     all_finite,
     is_orthonormal,
+    itk_header,
     nifti_header,
     read_nifti,
     reason_of,
@@ -109,9 +110,7 @@ def read_space(path: Path, reader: str | None = None) -> Space:
         elif name.endswith(PICTURE_ENDINGS):
             space, n_bytes = _picture(path)
         else:
-            header = sitk.ImageFileReader()
-            header.SetFileName(str(path))
-            header.ReadImageInformation()
+            header = itk_header(path)
             space = _of_header(header)
             bits = int(re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(header.GetPixelID()))[1])
             n_bytes = math.prod(space.shape) * space.channels * bits // 8

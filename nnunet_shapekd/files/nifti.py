@@ -5,6 +5,7 @@ nnU-Net reads it with SimpleITK, and where that fails with nibabel: ITK refuses 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ NOT_FINITE = "has NaN or infinite values, or such as are infinite in 32 bits; re
 #: the libraries that read NIfTI for nnU-Net, and its order where the plans name no reader
 ITK, NIBABEL = "SimpleITK", "nibabel"
 EITHER = (ITK, NIBABEL)
+_ONE_HEADER_AT_A_TIME = threading.Lock()
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -139,11 +141,21 @@ def write_by_nibabel(
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values.T), affine), path)
 
 
-def _by_itk(path: Path) -> sitk.ImageFileReader:
+def itk_header(path: Path, image_io: str = "") -> sitk.ImageFileReader:
+    """What an image file says before its voxels, by SimpleITK; raises RuntimeError where it cannot be read.
+
+    Two threads that read headers at once damage the process's memory (SimpleITK 2.5): one waits for the other.
+    """
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
+    reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with _ONE_HEADER_AT_A_TIME:
+        reader.ReadImageInformation()
+    return reader
+
+
+def _by_itk(path: Path) -> sitk.ImageFileReader:
+    reader = itk_header(path, "NiftiImageIO")
     start, bits = (int(float(reader.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
     _check_size(path, start, reader.GetSize(), bits)
     return reader

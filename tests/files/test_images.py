@@ -4,6 +4,9 @@ import gzip
 import os
 import resource
 import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel
@@ -258,3 +261,26 @@ def test_a_gzip_of_several_parts_is_whole(tmp_path):
     content = (tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content[:360]) + gzip.compress(content[360:]))
     assert np.array_equal(read_image(tmp_path / "a.nii.gz").values, volume())
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_threads_read_headers_one_after_the_other(tmp_path, monkeypatch, ending):
+    paths = [tmp_path / f"{i}{ending}" for i in range(6)]
+    for path in paths:
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.uint8)), str(path))
+    inside, most, counting = [], [], threading.Lock()
+    original = sitk.ImageFileReader.ReadImageInformation
+
+    def slow(reader):
+        with counting:
+            inside.append(reader)
+            most.append(len(inside))
+        time.sleep(0.01)  # others come meanwhile, if they can
+        original(reader)
+        with counting:
+            inside.pop()
+
+    monkeypatch.setattr(sitk.ImageFileReader, "ReadImageInformation", slow)
+    with ThreadPoolExecutor(3) as pool:
+        assert {space.shape for space in pool.map(read_space, paths)} == {(2, 3, 4)}
+    assert most == [1] * 6
