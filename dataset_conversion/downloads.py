@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion.target import ConversionError
-from nnunet_shapekd.files.names import shown
+from nnunet_shapekd.files.names import shown, some
 from nnunet_shapekd.files.walking import walk
 
 #: what volumes are read from
@@ -62,5 +62,4 @@ def names_in(folder: Path) -> str:
 
 def few(paths: Sequence[Path | str], root: Path | None = None) -> str:
     """The first five, relative to a folder where one is given, and how many more."""
-    first = [path.relative_to(root).as_posix() if root and isinstance(path, Path) else str(path) for path in paths[:5]]
-    return ", ".join(first) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+    return some([path.relative_to(root).as_posix() if root and isinstance(path, Path) else str(path) for path in paths])

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunet_shapekd.dataset_conversion import pictures
 from nnunet_shapekd.dataset_conversion.downloads import names_in
+from nnunet_shapekd.dataset_conversion.patterns import case_pattern
 from nnunet_shapekd.dataset_conversion.presets import Layout, Preset
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.files.names import same_letters
@@ -204,8 +205,8 @@ def find_plain_cases(
         ConversionError: for arguments that do not fit together, a folder that is missing, or one without images.
     """
     pattern, of_images = mask_pattern or ANY, image_pattern or ANY
-    compiled = _compiled(pattern, "--mask-pattern")
-    _compiled(of_images, "--image-pattern")
+    compiled = case_pattern(pattern, "--mask-pattern", re.IGNORECASE)
+    case_pattern(of_images, "--image-pattern", re.IGNORECASE)
     if test_masks is not None and test_images is None:
         raise ConversionError("--test-masks: needs --test-images")
     every = Images()
@@ -236,16 +237,6 @@ def find_plain_cases(
         every.cases += of_subset
         every.walks += walks
     return every
-
-
-def _compiled(pattern: str, argument: str) -> re.Pattern[str]:
-    try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ConversionError(f"{argument} {pattern}: is no regular expression ({error})") from None
-    if "case" not in compiled.groupindex:
-        raise ConversionError(f"{argument} {pattern}: has no group (?P<case>...), which must say what case it is of")
-    return compiled
 
 
 def without(

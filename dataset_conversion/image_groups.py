@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from nnunet_shapekd.dataset_conversion.folds import Splits, folds_by_patient, splits_of
 from nnunet_shapekd.dataset_conversion.image_cases import ImageCase
+from nnunet_shapekd.dataset_conversion.patterns import compiled
 from nnunet_shapekd.dataset_conversion.target import ConversionError
 from nnunet_shapekd.dataset_conversion.twins import first_of_each
 
@@ -93,14 +93,11 @@ def by_regex(pattern: str, argument: str) -> Callable[[str], str]:
     Raises:
         ConversionError: if it is no regular expression; the function raises ValueError for a key without a match.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConversionError(f"{argument} {pattern}: is no regular expression ({error})") from None
-    which = "group" if "group" in compiled.groupindex else min(compiled.groups, 1)
+    regex = compiled(pattern, argument)
+    which = "group" if "group" in regex.groupindex else min(regex.groups, 1)
 
     def find(key: str) -> str:
-        match = compiled.search(key)
+        match = regex.search(key)
         found = match[which] if match else None
         if not found:
             raise ValueError(f"{argument} {pattern} matches nothing in {key}")

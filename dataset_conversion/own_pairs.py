@@ -97,15 +97,3 @@ def read_subsets(path: Path) -> set[str]:
     if not isinstance(listed, list) or not listed:
         raise ConversionError(f'--test {path}: expected a list of cases or patients, like ["P01", "P02"]')
     return set(map(str, listed))
-
-
-def compiled_pattern(pattern: str | None, argument: str) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConversionError(f"{argument} {pattern}: is no regular expression ({error})") from None
-    if "case" not in compiled.groupindex:
-        raise ConversionError(f"{argument} {pattern}: has no group (?P<case>...), which must say what case it is of")
-    return compiled

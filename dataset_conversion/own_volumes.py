@@ -15,7 +15,8 @@ from nnunet_shapekd.dataset_conversion import label_maps, tables, volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex
-from nnunet_shapekd.dataset_conversion.own_pairs import compiled_pattern, pair, read_subsets
+from nnunet_shapekd.dataset_conversion.own_pairs import pair, read_subsets
+from nnunet_shapekd.dataset_conversion.patterns import case_pattern
 from nnunet_shapekd.dataset_conversion.reading import reading_option
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
@@ -98,7 +99,7 @@ def parse_classes(text: str, names: str | None) -> tuple[dict[int, int], dict[st
 def find_patients(images: Path, options: OwnOptions) -> Found:
     """All cases by patient, as folders, table and lists say."""
     patterns = [
-        compiled_pattern(text, argument)
+        None if text is None else case_pattern(text, argument)
         for text, argument in ((options.image_pattern, "--image-pattern"), (options.label_pattern, "--label-pattern"))
     ]
     pairs = pair(images, Path(options.labels_folder), "Tr", *patterns)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_shapekd.dataset_conversion.folds import Splits
 from nnunet_shapekd.dataset_conversion.target import ConversionError
+from nnunet_shapekd.files.names import some
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -115,6 +116,5 @@ def twins_remarks(twins: Mapping[str, str], side_of: Mapping[str, str]) -> list[
     ]
     together = [f"{name} and {first}" for name, first in twins.items() if side_of[name] == side_of[first]]
     if together:
-        some = ", ".join(together[:5]) + f" and {len(together) - 5} more" * (len(together) > 5)
-        remarks.append(f"The same images twice, kept on one side: {some}.")
+        remarks.append(f"The same images twice, kept on one side: {some(together)}.")
     return remarks

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import Predicting
 from nnunet_shapekd.files.images import TIFF_VOLUMES
-from nnunet_shapekd.files.names import case_name
+from nnunet_shapekd.files.names import case_name, some
 from nnunet_shapekd.files.output import new_file, scratch_folder
-from nnunet_shapekd.files.whose import some
 from nnunet_shapekd.training.devices import find_device
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_shapekd.across.model import Model
-from nnunet_shapekd.files.whose import find_patients, some
+from nnunet_shapekd.files.names import some
+from nnunet_shapekd.files.whose import find_patients
 
 
 def held_out(model: Model, fold: str) -> tuple[list[str], str]:

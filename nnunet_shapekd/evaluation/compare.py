@@ -35,8 +35,8 @@ from nnunet_shapekd.evaluation.statistics import (
     wins_ties_losses,
 )
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
+from nnunet_shapekd.files.names import some
 from nnunet_shapekd.files.output import new_folder
-from nnunet_shapekd.files.whose import some
 
 #: what :func:`compare_folders` writes its result into
 FILE = "comparison.json"

@@ -22,9 +22,10 @@ from nnunet_shapekd.files.dataset_json import (
 )
 from nnunet_shapekd.files.images import NIBABEL_READERS, NIFTI_ENDINGS, read_space
 from nnunet_shapekd.files.label_maps import LabelMap, read_label_map, unknown_labels, values_in
+from nnunet_shapekd.files.names import some
 from nnunet_shapekd.files.parallel import map_in_processes
 from nnunet_shapekd.files.space import Space, differing
-from nnunet_shapekd.files.whose import find_patients, some
+from nnunet_shapekd.files.whose import find_patients
 
 #: cases to read that are worth a worker process
 _PER_WORKER = 20

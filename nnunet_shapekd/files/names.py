@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _LONGEST = 200  # bytes: file systems take 255, and nnU-Net adds _0000.nii.gz, this package a process's number
@@ -21,6 +22,11 @@ def shown(path: str | os.PathLike[str]) -> str:
     except UnicodeEncodeError:  # half a character, as JSON may hold
         text = str(path).encode("utf-8", "backslashreplace").decode()
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def same_letters(name: str) -> str:

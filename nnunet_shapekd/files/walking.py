@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_shapekd.files.names import shown
+from nnunet_shapekd.files.names import shown, some
 
 #: endings, and names without one, of what is no image; any other file may be one
 DOCUMENTS = re.compile(
@@ -195,6 +195,5 @@ def unused(found: Walk, used: Iterable[Path], readable: Iterable[str]) -> Iterat
             rest.setdefault(ending(path), []).append(shown(path.relative_to(found.root)))
     for kind, names in sorted(rest.items()):
         why = "named or placed otherwise than it is read" if kind in endings else f"read are {', '.join(endings)}"
-        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         files = f"{len(names)} file{'s' * (len(names) > 1)} {f'ending in {kind}' if kind else 'without an ending'}"
-        yield f"Not used: {files} ({why}): {some}"
+        yield f"Not used: {files} ({why}): {some(names)}"

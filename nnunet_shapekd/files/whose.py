@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_shapekd.files.names import of_cell, same_letters
+from nnunet_shapekd.files.names import of_cell, same_letters, some
 from nnunet_shapekd.files.patients import info_entries
 
 PHASES = ("", "ED", "ES")
@@ -189,8 +189,3 @@ def _csv_entries(table: Path) -> list[tuple[str, str, str]]:
             elif not row["patient"]:
                 entries.append(("", "", phase))
     return entries
-
-
-def some(names: Sequence[str]) -> str:
-    """The first five names, and how many more."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
