@@ -43,8 +43,12 @@ def spatial(
     # each label's share at a place, the largest wins; outside is background
     present = torch.stack([(labels[:, 0] == k).float() for k in range(1, 4)], 1)
     shares = F.grid_sample(present, grid, align_corners=False)
-    background = 1 - shares.sum(1, keepdim=True)
-    return image, torch.cat((background, shares), 1).argmax(1, keepdim=True)
+    most = 1 - shares.sum(1)
+    label = torch.zeros_like(most, dtype=torch.long)
+    for k, share in enumerate(shares.unbind(1), 1):
+        label = torch.where(share > most, k, label)
+        most = torch.maximum(share, most)
+    return image, label[:, None]
 
 
 def intensities(x: torch.Tensor, u: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

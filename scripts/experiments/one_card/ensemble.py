@@ -47,6 +47,8 @@ class Ensemble(nn.Module):
             singles.append(build())
         self.net = _grouped(build(), self.n)
         self.load([single.state_dict() for single in singles])
+        if self.n == 1:  # a CPU convolves few channels much faster so
+            self.net.to(memory_format=torch.channels_last)
 
     def load(self, states: Sequence[dict[str, torch.Tensor]]) -> None:
         self.net.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
@@ -68,10 +70,15 @@ class Ensemble(nn.Module):
         ):
             x = up(x)
             if with_skips:
-                x = torch.cat((self._apart(x), self._apart(skips[-2 - i])), 2).flatten(1, 2)
+                x = self._beside(x, skips[-2 - i])
             x = stage(x)
             outputs.append(self._apart(head(x)).transpose(0, 1))
         return outputs[::-1]
+
+    def _beside(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        if self.n == 1:
+            return torch.cat((x, skip), 1)
+        return torch.cat((self._apart(x), self._apart(skip)), 2).flatten(1, 2)
 
     def _apart(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(1, (self.n, -1))
@@ -114,10 +121,10 @@ class Descent:
     def step(self) -> None:
         weights = [weight for weight in self.all if weight.grad is not None]  # no scale without a weight has one
         velocity = [self.velocity_of[weight] for weight in weights]
-        gradients = [weight.grad for weight in weights]
-        norm = sum(g.reshape(self.n, -1).float().square().sum(1) for g in gradients).sqrt()  # (n,)
+        gradients = [weight.grad.unflatten(0, (self.n, -1)) for weight in weights]
+        norm = sum(g.float().square().flatten(1).sum(1) for g in gradients).sqrt()  # (n,)
         factor = (12 / (norm + 1e-6)).clamp(max=1)
-        gradients = [(g.reshape(self.n, -1) * factor[:, None]).view_as(g) for g in gradients]
+        gradients = [(g * factor.view(-1, *[1] * (g.dim() - 1))).flatten(0, 1) for g in gradients]
         torch._foreach_add_(gradients, weights, alpha=3e-5)
         torch._foreach_mul_(velocity, 0.99)
         torch._foreach_add_(velocity, gradients)

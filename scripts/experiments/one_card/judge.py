@@ -26,10 +26,10 @@ STRUCTURES = ("RV", "MLV", "LVC")
 def judge(
     stacks: Stacks, weights: Sequence[Path], to: Path, chosen: Callable[..., bool], features: Sequence[int]
 ) -> None:
-    """Judge all networks of some files of weights on the chosen stacks; the table grows file by file."""
+    """Judge all networks of some files of weights on the chosen stacks; rows are added to the table file by file."""
     judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)]
     on_card = stacks.device.type == "cuda"
-    with to.open("w", newline="") as file:
+    with to.open("a", newline="") as file:
         for path in weights:
             states: dict[str, dict[str, torch.Tensor]] = {}
             for key, array in np.load(path).items():
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     args = parser.parse_args()
+    args.to.unlink(missing_ok=True)
     stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     judge(stacks, args.weights, args.to, runs.LISTS[args.runs][1], args.features)
 

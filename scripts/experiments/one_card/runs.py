@@ -18,8 +18,10 @@ class Run:
         fall: from this share of the training on, the moves' share falls linearly to ``last``, times itself.
         last: see ``fall``.
         late: whether intensities move after nnU-Net's augmentation instead of before its noise.
-        kind: "supervised"; "distilled" by a teacher; "two views": the sample as it is and moved, which shall agree;
-            "teacher".
+        kind: "supervised"; "distilled" by a network of class-mean images, "from stock" by a network like the student
+            that was trained as stock is, "from average" by the moving average of the student's own weights, each of
+            which sees the sample as it was; "two views": the sample as it is and moved, which shall agree; "teacher".
+        averaged: whether the moving average of the weights is kept, too, as a network of its own.
         views: of "two views", the weights of the losses of the sample as it is and moved.
         weight: of the distillation or agreement, full after ``weight_ramp`` of the training.
         labels: the labels in the teacher's place: what is added to the cross-entropy's weight, ramped alike.
@@ -42,6 +44,7 @@ class Run:
     other: str = ""
     other_share: float = 0.0
     length: float = 1.0
+    averaged: bool = False
 
 
 MEAN_JITTER = {"share": 0.15, "location": 2.0, "texture": 0.0, "own": 1.0, "background": 0.0}
@@ -94,11 +97,12 @@ EXPLORED = [
 
 #: what is recommended, and beside it what it is compared with
 MOVED = moving("moves", location=3.0, texture=2.0, ramp=0.5)
+RARE = moving("moves-rare", location=3.0, texture=2.0, share=0.2, ramp=0.0)
 AGREED = two_views("moves-agree", MOVED, weight=1.0)
 OF_SEEDS = [
     (STOCK, 3),
     (MOVED, 3),
-    (moving("moves-rare", location=3.0, texture=2.0, share=0.2, ramp=0.0), 2),
+    (RARE, 2),
     (AGREED, 3),
     (two_views("moves-agree-sum", MOVED, weight=1.0, views=(1.0, 1.0)), 2),
     (two_views("moves-two-views", MOVED), 2),
@@ -137,9 +141,22 @@ DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for
 #: what a computer without a card trains in an hour or two
 PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(2) for run in (STOCK, MOVED)]
 
+#: who teaches a student of moved images? Two seeds each, on the development patients
+TAUGHT = [
+    replace(STOCK, averaged=True),
+    replace(MOVED, averaged=True),
+    replace(MOVED, name="moves-from-stock", kind="from stock", weight=1.0, weight_ramp=0.0),
+    replace(MOVED, name="moves-from-average", kind="from average", weight=1.0, averaged=True),
+    replace(MOVED, name="moves-teacher", kind="distilled", weight=1.0),
+    AGREED,
+    replace(RARE, averaged=True),
+    replace(MOVED, name="moves-labels", labels=1.0),
+]
+
 LISTS = {
     "explored": ([(run, 0) for run in EXPLORED], explored),
     "reported": (REPORTED, reported),
     "distilled": (DISTILLED, reported),
+    "taught": ([(run, seed) for seed in range(2) for run in TAUGHT], explored),
     "pairs": (PAIRS, reported),
 }

@@ -13,12 +13,12 @@ and networks of one seed in one graph see the same patches in the same order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
-from itertools import groupby
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import augment
@@ -38,6 +38,13 @@ from nnunet_shapekd.method.intensity_moves import MoveRanges, apply_moves, draw_
 from nnunet_shapekd.method.skipless_unet import without_skips
 
 EPOCH = 50
+#: the kinds of students, and the run that their teacher comes from
+TEACHER_OF = {
+    "distilled": Run("teacher", kind="teacher"),
+    "from stock": Run("stock"),
+}
+#: the share of the moving average that each step renews
+RENEWAL = 0.001
 #: rounds after which weights are kept
 KEPT = 1000
 BATCH = 4
@@ -50,7 +57,7 @@ class Group:
         runs: of one kind.
         seeds: one for each run; those of one seed see the same patches in the same order.
         number: of the group among those of its kind.
-        teachers: distilled networks' teachers, one a network.
+        teachers: weights of the students' teachers, one a network.
     """
 
     def __init__(
@@ -70,11 +77,18 @@ class Group:
         #: steps while the others take one, so that teachers are ready at half time
         self.pace = 2 if self.kind in ("teacher", "distilled") else 1
         device = self.device = stacks.device
-        make = (lambda: without_skips(build(features))) if self.kind == "teacher" else (lambda: build(features))
-        self.ensemble = Ensemble(make, seeds).to(device)
+
+        def networks(skips: bool) -> Ensemble:
+            return Ensemble(lambda: build(features) if skips else without_skips(build(features)), seeds).to(device)
+
+        self.ensemble = networks(self.kind != "teacher")
+        averaged = self.kind == "from average" or any(run.averaged for run in runs)
+        self.average = networks(True).requires_grad_(False) if averaged else None
+        self.teacher = self.average if self.kind == "from average" else None
         if teachers:
-            self.teacher = Ensemble(lambda: without_skips(build(features)), seeds).to(device).requires_grad_(False)
+            self.teacher = networks(self.kind != "distilled").requires_grad_(False)
             self.teacher.load(teachers)
+        self.renewal = torch.ones((), device=device)
         self.rate = torch.tensor(0.01, device=device)
         self.descent = Descent(self.ensemble, self.rate)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
@@ -154,18 +168,23 @@ class Group:
             loss = loss + self.weight * losses.divergence(moved, clean)
         else:
             loss = losses.segmentation(logits, target, self.ce_weight)
-        if self.kind == "distilled":
+        if self.teacher:
+            seen = class_mean_image(as_it_was, classes, CLASSES) if self.kind == "distilled" else as_it_was
             with torch.no_grad(), self.autocast:
-                of_teacher = self.teacher(class_mean_image(as_it_was, classes, CLASSES).view_as(x))
+                of_teacher = self.teacher(seen.view_as(x))
             loss = loss + self.weight * losses.divergence(logits, of_teacher)
         loss.sum().backward()
         self.descent.step()
+        if self.average:
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.ensemble.parameters()), self.renewal)
         self.losses.add_(loss.detach())
 
     def schedule(self) -> None:
         """What changes from epoch to epoch."""
         done = self.done / self.steps
         self.rate.fill_(0.01 * (1 - done) ** 0.9)
+        self.renewal.fill_(max(RENEWAL, 1 / (1 + self.done)))
         share, weight, ce = [], [], []
         for run in self.runs:
             now = run.moves["share"] * (min(1.0, done / run.ramp) if run.ramp else 1.0)
@@ -193,6 +212,8 @@ class Group:
         torch.cuda.synchronize()
         for weight, before in zip(self.ensemble.parameters(), weights, strict=True):
             weight.data.copy_(before)
+        if self.average:
+            self.average.load_state_dict(self.ensemble.state_dict())
         for velocity in self.descent.velocity_of.values():
             velocity.zero_()
         self.losses.zero_()
@@ -208,16 +229,24 @@ class Group:
         """The networks' weights in half precision, whole or not at all."""
         if self.kind == "teacher":
             return
+        kept = [(run.name, run, seed, state) for run, seed, state in self.of_each(self.ensemble)]
+        if self.average:
+            of_averages = self.of_each(self.average)
+            kept += [(f"{run.name}-averaged", run, seed, state) for run, seed, state in of_averages if run.averaged]
         arrays = {
-            f"{run.name}|{run.data}|{seed}|{name}": tensor.half().cpu().numpy()
-            for run, seed, state in zip(self.runs, self.seeds, self.ensemble.states(), strict=True)
+            f"{called}|{run.data}|{seed}|{name}": tensor.half().cpu().numpy()
+            for called, run, seed, state in kept
             for name, tensor in state.items()
         }
-        with (
-            new_file(out / f"weights-{self.kind.replace(' ', '-')}-{self.steps}-{self.number}.npz") as path,
-            path.open("wb") as file,
-        ):
+        with new_file(self.weights_in(out)) as path, path.open("wb") as file:
             np.savez(file, **arrays)
+
+    def of_each(self, ensemble: Ensemble) -> Iterable[tuple[Run, int, dict[str, torch.Tensor]]]:
+        """Each network's run, seed and weights."""
+        return zip(self.runs, self.seeds, ensemble.states(), strict=True)
+
+    def weights_in(self, out: Path) -> Path:
+        return out / f"weights-{self.kind.replace(' ', '-')}-{self.steps}-{self.number}.npz"
 
     def advance(self, steps: int) -> None:
         """Up to the end, without waiting for the card."""
@@ -230,15 +259,22 @@ class Group:
                     self.done += 1
 
 
-def train(groups: list[Group], more: Callable[[Group], list[Group]], out: Path, log: Callable[[str], None]) -> None:
-    """All groups' networks, side by side, and those groups that ``more`` makes of one that is finished.
+def train(
+    waiting: list[Group],
+    more: Callable[[Group], list[Group]],
+    at_once: int,
+    out: Path,
+    log: Callable[[str], None],
+) -> None:
+    """All groups' networks, so many groups side by side, and those groups that ``more`` makes of one that is finished.
 
     Weights are kept every KEPT rounds, too: a machine may be taken away, and a last percent of the steps is little.
     """
-    start, rounds = time.time(), 0
-    for group in groups:
-        group.prepare()
-    while groups:
+    start, rounds, groups = time.time(), 0, []
+    while waiting or groups:
+        while waiting and len(groups) < at_once:
+            groups.append(waiting.pop(0))
+            groups[-1].prepare()
         for _ in range(EPOCH):
             for group in groups:
                 group.advance(group.pace)
@@ -256,19 +292,20 @@ def train(groups: list[Group], more: Callable[[Group], list[Group]], out: Path, 
             groups.remove(group)
             group.save(out)
             log(f"{group.kind}, {len(group.runs)} networks, {group.steps} steps: done")
-            for new in more(group):
-                new.prepare()
-                groups.append(new)
+            waiting[:0] = more(group)
 
 
 def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run, int]]]:
-    """Those that can share a step: of one kind and length, at most ``size``."""
+    """Those that can share a step: of one kind and length, at most ``size``; in the order in which they first come."""
+    of_kinds: dict[tuple[str, float], list[tuple[Run, int]]] = {}
+    for run, seed in networks:
+        of_kinds.setdefault((run.kind, run.length), []).append((run, seed))
+    return [of_kind[i : i + size] for of_kind in of_kinds.values() for i in range(0, len(of_kind), size)]
 
-    def kind(network: tuple[Run, int]) -> tuple[str, float]:
-        return network[0].kind, network[0].length
 
-    of_kinds = [list(of_kind) for _, of_kind in groupby(sorted(networks, key=kind), key=kind)]
-    return [of_kind[i : i + size] for of_kind in of_kinds for i in range(0, len(of_kind), size)]
+def taught_by(run: Run, seed: int) -> tuple[str, str, int]:
+    """Its teacher's run, data and seed."""
+    return TEACHER_OF[run.kind].name, run.data, seed
 
 
 def main() -> None:
@@ -280,7 +317,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--size", type=int, default=40, help="most networks side by side in one graph")
-    parser.add_argument("--limit", type=int, help="networks, for a try")
+    parser.add_argument("--at-once", type=int, help="most graphs side by side; all of them if not given")
+    parser.add_argument("--seed", type=int, help="only this seed's networks")
+    parser.add_argument("--only", nargs="+", help="only these runs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     begin = time.time()
@@ -295,41 +334,52 @@ def main() -> None:
     torch.backends.cudnn.benchmark_limit = 4
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     stacks = Stacks(args.stacks, device)
-    networks = plans.LISTS[args.runs][0][: args.limit]
+    networks = [
+        (run, seed)
+        for run, seed in plans.LISTS[args.runs][0]
+        if args.seed in (None, seed) and run.name in (args.only or [run.name])
+    ]
     log(f"{len(networks)} networks, {len(stacks.judged)} stacks, {device}")
     how = {"steps": args.steps, "features": args.features, "precision": args.precision}
 
-    def made(of: list[tuple[Run, int]], teachers: dict[tuple[str, int], dict[str, torch.Tensor]]) -> list[Group]:
+    numbers, trained = itertools.count(), {}
+
+    def made(of: list[tuple[Run, int]]) -> list[Group]:
         parts = [tuple(map(list, zip(*part, strict=True))) for part in groups_of(of, args.size)]
         return [
             Group(
-                of_part, seeds, stacks, args.steps, args.features, args.precision, number,
-                [teachers[run.data, seed] for run, seed in zip(of_part, seeds, strict=True)] if teachers else None,
+                runs, seeds, stacks, args.steps, args.features, args.precision, next(numbers),
+                [trained[taught_by(run, seed)] for run, seed in zip(runs, seeds, strict=True)]
+                if runs[0].kind in TEACHER_OF else None,
             )
-            for number, (of_part, seeds) in enumerate(parts)
+            for runs, seeds in parts
         ]  # fmt: skip
 
-    distilled = [(run, seed) for run, seed in networks if run.kind == "distilled"]
-    teachers = sorted({(run.data, seed) for run, seed in distilled})
-    first = [(Run("teacher", data=data, kind="teacher"), seed) for data, seed in teachers]
-    first += [network for network in networks if network not in distilled]
+    students = [(run, seed) for run, seed in networks if run.kind in TEACHER_OF]
+    first = [network for network in networks if network not in students]
+    needed = {taught_by(*student): student for student in students}
+    for key in needed.keys() - {(run.name, run.data, seed) for run, seed in first}:
+        run, seed = needed[key]
+        first.append((replace(TEACHER_OF[run.kind], data=run.data), seed))
 
-    def students(finished: Group) -> list[Group]:
-        if finished.kind != "teacher":
-            return []
-        keys = [(run.data, seed) for run, seed in zip(finished.runs, finished.seeds, strict=True)]
-        return made(distilled, dict(zip(keys, finished.ensemble.states(), strict=True)))
+    def finished(group: Group) -> list[Group]:
+        """The students whose teachers are all there now; what is finished is judged."""
+        if group.kind != "teacher":
+            torch.backends.cudnn.benchmark = False  # each stack has a size of its own
+            judge(stacks, [group.weights_in(args.out)], rows, plans.LISTS[args.runs][1], args.features)
+            torch.backends.cudnn.benchmark = True
+            log("judged")
+        new = {(run.name, run.data, seed): state for run, seed, state in group.of_each(group.ensemble)}
+        trained.update({key: state for key, state in new.items() if key in needed})
+        return made([student for student in students if taught_by(*student) in new])
 
-    train(made(first, {}), students, args.out, log)
+    rows = args.out / "rows.csv"
+    rows.unlink(missing_ok=True)
+    train(made(first), finished, args.at_once or len(networks), args.out, log)
     about = {"how": how, "runs": [{**asdict(run), "seed": seed} for run, seed in networks]}
     if device.type == "cuda":
         about["card"], about["peak_gib"] = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
     (args.out / "about.json").write_text(json.dumps({**about, "torch": torch.__version__}, indent=1))
-    log("trained; judging")
-    torch.backends.cudnn.benchmark = False  # each stack has a size of its own
-    judge(
-        stacks, sorted(args.out.glob("weights-*.npz")), args.out / "rows.csv", plans.LISTS[args.runs][1], args.features
-    )
     log("done")
 
 
