@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# The method on five tasks at one small budget, with nnU-Net's own commands: stock, teacher and student, within the
-# training set and, where a task has a second set, across. docs/tasks/README.md has the result.
+# The method on five tasks at one small budget, with nnU-Net's own commands: stock, and teacher and student or, with
+# EXPERIMENT_MODEL=moves, a network of moved intensities; within the training set and, where a task has a second set,
+# across. docs/tasks/README.md has the result.
 #
 #     bash scripts/experiments/five_tasks.sh prepare DATA OUT          convert, plan, preprocess; what is there is kept
-#     bash scripts/experiments/five_tasks.sh train   OUT SEED [TASK…]  three networks a task; finished ones are skipped
+#     bash scripts/experiments/five_tasks.sh train   OUT SEED [TASK…]  the networks of a task; finished ones are skipped
 #     bash scripts/experiments/five_tasks.sh judge   OUT SEED [TASK…]  predict, evaluate, compare
 #
 # Tasks: cardiac fundus polyp breast abdomen. DATA holds acdc/training/patientXXX and acdc/split/{train,val}.json,
 # cardiac_sunnybrook/{images,labels}, and images/ and masks/ of abdomen_ct_curvas, fundus_drishtigs, polyp_kvasir,
-# polyp_colondb and breast_us_busi. On a CPU stock and student of one seed see the same patches in the same order.
+# polyp_colondb and breast_us_busi. On a CPU stock and student of one seed see the same patches in the same order; moves
+# draw numbers of their own, so that there only the weights begin alike. EXPERIMENT_EPOCHS are of 50 steps (by default 15).
 set -euo pipefail
 
 usage() {
-    sed -n '2,12s/^#\( \|$\)//p' "$0" >&2
+    sed -n '2,14s/^#\( \|$\)//p' "$0" >&2
     exit 2
 }
 
@@ -92,7 +94,7 @@ model() { # model TRAINER: its folder
 
 train() { # train TASK
     local trainer folder log started
-    for trainer in nnUNetTrainer_Seeded nnUNetTrainerMeanImage_Seeded nnUNetTrainerShapeKD_Seeded; do
+    for trainer in nnUNetTrainer_Seeded "${trainers[@]}"; do
         folder=$(model $trainer) log=$logs/$1_$trainer.log started=$SECONDS
         [ -e "$folder/fold_0/finished" ] && continue
         echo "seed $EXPERIMENT_SEED $1 $trainer (its output: $log)"
@@ -105,11 +107,11 @@ train() { # train TASK
 }
 
 judge() { # judge TASK
-    local stock student
+    local stock other
     stock=$(model nnUNetTrainer_Seeded)
-    student=$(model nnUNetTrainerShapeKD_Seeded)
-    shapekd cross "$student" "${judged[@]}" --baseline "$stock" --names stock student -f 0 --disable_tta \
-        -device "$device" -o "$out/judged/seed$EXPERIMENT_SEED/$1"
+    other=$(model "${trainers[-1]}")
+    shapekd cross "$other" "${judged[@]}" --baseline "$stock" --names stock "$compared" -f 0 --disable_tta \
+        -device "$device" -o "$out/judged/$compared/seed$EXPERIMENT_SEED/$1"
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -125,6 +127,12 @@ train | judge)
     [ $# -ge 3 ] || usage
     ;;
 *) usage ;;
+esac
+compared=${EXPERIMENT_MODEL-student}
+case $compared in
+student) trainers=(nnUNetTrainerMeanImage_Seeded nnUNetTrainerShapeKD_Seeded) ;;
+moves) trainers=(nnUNetTrainerIntensityMoves_Seeded) ;;
+*) fail "EXPERIMENT_MODEL=$compared: there are student and moves" ;;
 esac
 for task in "${@:4}"; do describe "$task"; done # names are checked before anything begins
 mkdir -p "$2"
@@ -143,7 +151,7 @@ nnUNet_extTrainer="$(shapekd trainers):$here/trainers"
 export nnUNet_extTrainer
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 logs=$out/logs/seed$3
-mkdir -p "$nnUNet_results" "$logs" "$out/judged/seed$3"
+mkdir -p "$nnUNet_results" "$logs" "$out/judged/$compared/seed$3"
 shift 3
 [ $# -gt 0 ] || set -- cardiac fundus polyp breast abdomen
 for task; do

@@ -148,7 +148,7 @@ def test_the_table_averages_seeds_within_a_patient_and_resamples_patients(tmp_pa
     for seed, gain in gains.items():
         for model in ("stock", "student"):
             dice = {f"{patient}_{case}": 0.5 + (model == "student") * gain for patient in patients for case in "ab"}
-            judged(tmp_path / f"judged/seed{seed}/polyp/Dataset063_Kvasir/{model}", dice)
+            judged(tmp_path / f"judged/student/seed{seed}/polyp/Dataset063_Kvasir/{model}", dice)
     printed, rows = five_tasks_table(seeds=2)
     cells = [cell.strip() for cell in printed.strip().strip("|").split("|")]
     assert cells[:3] == ["polyp", "Kvasir", "16 (8)"]
@@ -160,12 +160,12 @@ def test_the_table_averages_seeds_within_a_patient_and_resamples_patients(tmp_pa
 @pytest.mark.parametrize(("dataset", "patients"), [("Dataset061_Sunnybrook", 4), ("Dataset064_ColonDB", 8)])
 def test_there_is_no_interval_of_few_patients_or_of_frames(tmp_path, five_tasks_table, dataset, patients):
     for model in ("stock", "student"):
-        judged(tmp_path / f"judged/seed0/task/{dataset}/{model}", {f"p{n}_a": 0.5 for n in range(patients)})
+        judged(tmp_path / f"judged/student/seed0/task/{dataset}/{model}", {f"p{n}_a": 0.5 for n in range(patients)})
     assert five_tasks_table(seeds=1)[0].split("|")[7].strip() == "–"
 
 
 def test_a_structure_that_only_one_model_invented_leaves_both(tmp_path, five_tasks_table):
-    folder = tmp_path / "judged/seed0/task/Dataset063_Kvasir"
+    folder = tmp_path / "judged/student/seed0/task/Dataset063_Kvasir"
     judged(folder / "stock", {"p1_a": 0.5, "p2_a": ""})
     judged(folder / "student", {"p1_a": 0.7, "p2_a": 0.0})
     printed, _ = five_tasks_table(seeds=1)
@@ -173,7 +173,7 @@ def test_a_structure_that_only_one_model_invented_leaves_both(tmp_path, five_tas
 
 
 def test_a_set_that_was_not_judged_with_each_seed_is_named(tmp_path, five_tasks_table, capsys):
-    judged(tmp_path / "judged/seed0/task/Dataset063_Kvasir/stock", {"p1_a": 0.5})
+    judged(tmp_path / "judged/student/seed0/task/Dataset063_Kvasir/stock", {"p1_a": 0.5})
     with pytest.raises(SystemExit):
         five_tasks_table(seeds=2)
     assert "task/Dataset063_Kvasir of seed 1" in capsys.readouterr().err and not (tmp_path / "results.csv").exists()

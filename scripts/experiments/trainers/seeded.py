@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
-from nnunet_shapekd.training.moves import MeanJitter
+from nnunet_shapekd.training.moves import IntensityMoves, MeanJitter
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage
 
@@ -50,6 +50,10 @@ class nnUNetTrainerMeanImageHalf_Seeded(MeanImage, nnUNetTrainer_Seeded):
 
 class nnUNetTrainerShapeKD_Seeded(ShapeKD, nnUNetTrainer_Seeded):
     pass
+
+
+class nnUNetTrainerIntensityMoves_Seeded(IntensityMoves, nnUNetTrainer_Seeded):
+    """Moves draw from the numbers that the patches are drawn from: stock's begin alike, and go apart."""
 
 
 class nnUNetTrainerLabels_Seeded(nnUNetTrainer_Seeded):
