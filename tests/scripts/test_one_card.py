@@ -1,6 +1,7 @@
 """Many small networks as one: each does what it would do alone, by nnU-Net's own loss and torch's own optimiser."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -117,6 +118,40 @@ def test_students_follow_their_teachers_and_all_are_judged(packed, tmp_path, mon
     assert {row[4] for row in rows} == {"patient003_frame01", "subject02"} and len(rows) == 6 * 2 * 3
     log = (tmp_path / "out" / "log.txt").read_text()
     assert log.index("teacher, 3 networks, 4 steps: done") < log.index("distilled, 3 networks, 4 steps: done")
+
+
+class Trainer:
+    """What ``nnunet_batches`` asks of one of nnU-Net's."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        assert (plans["plans_name"], configuration, fold, device.type) == ("small", "2d", 1, "cpu")
+
+    def initialize(self):
+        assert os.environ["nnUNet_n_proc_DA"] == "0"
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        return None, False, (8, 8), (0, 1)
+
+    def get_dataloaders(self):
+        *_, mirrored = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        assert mirrored is None
+        images = [torch.full((4, 1, 8, 8), value) for value in (1.0, float("nan"), torch.rand(()).item())]
+        targets = [torch.ones(4, 1, size, size) for size in (8, 4)]
+        return ({"data": image, "target": targets} for image in images), None
+
+
+def test_a_trainers_batches_are_its_own_but_for_mirroring_and_what_is_no_number(tmp_path, monkeypatch):
+    from nnunet_batches import batches
+
+    folder = tmp_path / "preprocessed" / "Dataset060_ACDC"
+    folder.mkdir(parents=True)
+    (folder / "smallPlans.json").write_text('{"plans_name": "small"}')
+    (folder / "dataset.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "of_a_trainer", sys.modules[__name__])
+    (one, classes), (other, _) = batches("of_a_trainer:Trainer", tmp_path, 1, 5)
+    assert one.unique().tolist() == [1] and classes.shape == (4, 1, 8, 8) and classes.dtype == torch.long
+    torch.manual_seed(5)
+    assert other.unique() == torch.rand(())
 
 
 def test_the_pages_say_what_their_rows_say_and_wrong_numbers_are_put_right():

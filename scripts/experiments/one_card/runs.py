@@ -25,6 +25,7 @@ class Run:
         views: of "two views", the weights of the losses of the sample as it is and moved.
         weight: of the distillation or agreement, full after ``weight_ramp`` of the training.
         labels: the labels in the teacher's place: what is added to the cross-entropy's weight, ramped alike.
+        trainer: ``module:class`` of a trainer of nnU-Net's whose data loader makes the batches.
         length: of the training, over that of the others.
         other: another change of intensities in a share of the samples: "convolutions" or "curves".
     """
@@ -43,6 +44,7 @@ class Run:
     labels: float = 0.0
     other: str = ""
     other_share: float = 0.0
+    trainer: str = ""
     length: float = 1.0
     averaged: bool = False
 
@@ -153,10 +155,21 @@ TAUGHT = [
     replace(MOVED, name="moves-labels", labels=1.0),
 ]
 
+#: augmentations that exist as a trainer of nnU-Net's; SmaugLab's (GPL) has to be installed, and its variable
+#: SMAUGLAB_PARAMS_JSON has to name a configuration for two axes (docs/evidence/moves.md)
+DA5 = "nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5:nnUNetTrainerDA5"
+SMAUGLAB = "smauglab.trainers.nnUNetTrainerDAExt:nnUNetTrainerDAExtGPU"
+TRAINERS = [
+    Run("stock-loader", "ACDC-1", trainer="nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"),
+    Run("DA5", "ACDC-1", trainer=DA5),
+    Run("SmaugLab", "ACDC-1", trainer=SMAUGLAB),
+]
+
 LISTS = {
     "explored": ([(run, 0) for run in EXPLORED], explored),
     "reported": (REPORTED, reported),
     "distilled": (DISTILLED, reported),
+    "trainers": ([(run, seed) for seed in range(2) for run in TRAINERS], reported),
     "taught": ([(run, seed) for seed in range(2) for run in TAUGHT], explored),
     "pairs": (PAIRS, reported),
 }

@@ -16,7 +16,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 from data import Stacks
 from ensemble import CLASSES, PATCH, Descent, Ensemble, build
 from judge import judge
+from nnunet_batches import batches
 from runs import Run
 
 from nnunet_shapekd.files.output import new_file
@@ -58,6 +59,7 @@ class Group:
         seeds: one for each run; those of one seed see the same patches in the same order.
         number: of the group among those of its kind.
         teachers: weights of the students' teachers, one a network.
+        batches: what one network is trained on in the stacks' place, image and classes, augmented.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Group:
         precision: str,
         number: int = 0,
         teachers: list[dict[str, torch.Tensor]] | None = None,
+        batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
         self.runs, self.seeds, self.stacks, self.kind = runs, seeds, stacks, runs[0].kind
-        self.number = number
+        self.number, self.batches = number, batches
         self.steps, self.done = round(steps * runs[0].length), 0
         #: steps while the others take one, so that teachers are ready at half time
         self.pace = 2 if self.kind in ("teacher", "distilled") else 1
@@ -137,28 +140,36 @@ class Group:
         moves = draw_moves(image.shape, CLASSES, self.ranges, self.device, self.extra)
         return apply_moves(image, classes, CLASSES, moves)
 
-    def step(self) -> None:
+    def _sample(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Image as the network sees it, classes, image before its intensities changed; and that, another view of it."""
+        if self.batches:
+            image, classes = next(self.batches)
+            return image, classes, image, None
         u, noise = self._drawn(torch.rand, augment.NUMBERS + 4), self._drawn(torch.randn, 1, PATCH, PATCH)
         slices, centre = self.stacks.draw(self.pool, self.pool_size, u[:, :4], PATCH, self.forced)
         canvas, labels = self.stacks.values(slices), self.stacks.label[slices][:, None].long()
+        as_it_was, classes = augment.spatial(canvas, labels, centre, PATCH, u[:, 4:8])
+        image = as_it_was
+        for name, share in self.others.items():
+            image = peers.CHANGES[name](image, classes, share, self.extra)
+        if self.moves_at_all:
+            moved = self._moved(image, classes)
+            image = torch.where(self.late, image, moved) if self.any_late else moved
+        image = augment.intensities(image, u[:, 8:], noise)
+        if self.any_late:
+            image = torch.where(self.late, self._moved(image, classes), image)
+        if self.kind == "teacher":
+            image = class_mean_image(image, classes, CLASSES)
+        clean = augment.intensities(as_it_was, u[:, 8:].flip(1), noise) if self.kind == "two views" else None
+        return image, classes, as_it_was, clean
+
+    def step(self) -> None:
         with torch.no_grad():
-            as_it_was, classes = augment.spatial(canvas, labels, centre, PATCH, u[:, 4:8])
-            image = as_it_was
-            for name, share in self.others.items():
-                image = peers.CHANGES[name](image, classes, share, self.extra)
-            if self.moves_at_all:
-                moved = self._moved(image, classes)
-                image = torch.where(self.late, image, moved) if self.any_late else moved
-            image = augment.intensities(image, u[:, 8:], noise)
-            if self.any_late:
-                image = torch.where(self.late, self._moved(image, classes), image)
-            if self.kind == "teacher":
-                image = class_mean_image(image, classes, CLASSES)
+            image, classes, as_it_was, clean = self._sample()
         n = len(self.runs)
         x, target = image.view(n, BATCH, 1, PATCH, PATCH), classes.view(n, BATCH, PATCH, PATCH)
         if self.kind == "two views":
-            clean = augment.intensities(as_it_was, u[:, 8:].flip(1), noise).view_as(x)
-            x = torch.cat((x, clean), 1)
+            x = torch.cat((x, clean.view_as(x)), 1)
         with self.autocast:
             logits = self.ensemble(x)
         if self.kind == "two views":
@@ -297,9 +308,10 @@ def train(
 
 def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run, int]]]:
     """Those that can share a step: of one kind and length, at most ``size``; in the order in which they first come."""
-    of_kinds: dict[tuple[str, float], list[tuple[Run, int]]] = {}
+    of_kinds: dict[tuple, list[tuple[Run, int]]] = {}
     for run, seed in networks:
-        of_kinds.setdefault((run.kind, run.length), []).append((run, seed))
+        kind = (run.kind, run.length, *((run.trainer, seed) if run.trainer else ()))
+        of_kinds.setdefault(kind, []).append((run, seed))
     return [of_kind[i : i + size] for of_kind in of_kinds.values() for i in range(0, len(of_kind), size)]
 
 
@@ -317,6 +329,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--size", type=int, default=40, help="most networks side by side in one graph")
+    parser.add_argument("--prepared", type=Path, help="evidence.py's OUT, for runs with a trainer of nnU-Net's")
     parser.add_argument("--at-once", type=int, help="most graphs side by side; all of them if not given")
     parser.add_argument("--seed", type=int, help="only this seed's networks")
     parser.add_argument("--only", nargs="+", help="only these runs")
@@ -339,6 +352,8 @@ def main() -> None:
         for run, seed in plans.LISTS[args.runs][0]
         if args.seed in (None, seed) and run.name in (args.only or [run.name])
     ]
+    if not args.prepared and (of_trainers := sorted({run.name for run, _ in networks if run.trainer})):
+        parser.error(f"{', '.join(of_trainers)}: --prepared is missing")
     log(f"{len(networks)} networks, {len(stacks.judged)} stacks, {device}")
     how = {"steps": args.steps, "features": args.features, "precision": args.precision}
 
@@ -351,6 +366,7 @@ def main() -> None:
                 runs, seeds, stacks, args.steps, args.features, args.precision, next(numbers),
                 [trained[taught_by(run, seed)] for run, seed in zip(runs, seeds, strict=True)]
                 if runs[0].kind in TEACHER_OF else None,
+                batches(runs[0].trainer, args.prepared, int(runs[0].data[-1]), seeds[0]) if runs[0].trainer else None,
             )
             for runs, seeds in parts
         ]  # fmt: skip
