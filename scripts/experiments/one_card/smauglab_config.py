@@ -1,0 +1,18 @@
+"""A configuration of SmaugLab's for two axes, for runs.py's SmaugLab: its own for the CPU, geometry as all runs have it.
+
+    pip install smauglab "kornia<0.9"      # GPL: in a virtual environment of the experiment, no dependency of this package
+    python scripts/experiments/one_card/smauglab_config.py CONFIG.json
+    SMAUGLAB_PARAMS_JSON=CONFIG.json python scripts/experiments/one_card/train.py ...
+
+Its defaults for the GPU want volumes. Its own for the CPU mirror three axes and neither turn nor scale.
+"""
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+config = json.loads((files("smauglab.configs") / "transform_params.json").read_text())
+del config["CPU"]["MirrorTransform"]
+config["CPU"]["SpatialTransform"] |= {"p_rotation": 0.2, "p_scaling": 0.2}  # nnU-Net's
+Path(sys.argv[1]).write_text(json.dumps(config, indent=4))
