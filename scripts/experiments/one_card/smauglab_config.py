@@ -1,6 +1,6 @@
-"""A configuration of SmaugLab's for two axes, for runs.py's SmaugLab: its own for the CPU, geometry as all runs have it.
+"""A configuration of SmaugLab's for two axes: its own for the CPU, with the geometry that all runs here have.
 
-    pip install smauglab "kornia<0.9"      # GPL: in a virtual environment of the experiment, no dependency of this package
+    pip install smauglab "kornia<0.9"      # GPL: in an environment of the experiment's own, never a dependency
     python scripts/experiments/one_card/smauglab_config.py CONFIG.json
     SMAUGLAB_PARAMS_JSON=CONFIG.json python scripts/experiments/one_card/train.py ...
 
