@@ -165,10 +165,18 @@ TRAINERS = [
     Run("SmaugLab", "ACDC-1", trainer=SMAUGLAB),
 ]
 
+#: does what moves cost inside go away with more training?
+LONGER = [
+    (replace(run, name=f"{run.name}-3x", data="ACDC-1", length=3.0), seed)
+    for seed in range(3)
+    for run in (STOCK, MOVED)
+]
+
 LISTS = {
     "explored": ([(run, 0) for run in EXPLORED], explored),
     "reported": (REPORTED, reported),
     "distilled": (DISTILLED, reported),
+    "longer": (LONGER, reported),
     "trainers": ([(run, seed) for seed in range(2) for run in TRAINERS], reported),
     "taught": ([(run, seed) for seed in range(2) for run in TAUGHT], explored),
     "pairs": (PAIRS, reported),
