@@ -36,6 +36,9 @@ PLACES = {
     "ghosting": "ghosting",
 }
 
+#: tables whose rows are of development patients
+DEVELOPMENT = {"explored", "taught"}
+
 Rows = dict[tuple[str, str, str], dict[str, float]]  # (run, seed, place) -> patient -> mean Dice in percent
 
 
@@ -46,7 +49,7 @@ def read() -> dict[str, Rows]:
         for table, run, _, seed, place, case, structure, dice in csv.reader(file):
             known = place != "Sunnybrook" or structure != "RV"  # which has no annotated RV
             chosen_on = place in ("LGE", "bSSFP") and int(case.removeprefix("subject")) % 2 == 1
-            if known and (table == "explored" or not chosen_on):
+            if known and (table in DEVELOPMENT or not chosen_on):
                 found[table][run, seed, place][case.split("_")[0]].append(100 * float(dice))
     return {
         table: {key: {name: float(np.nanmean(values)) for name, values in of.items()} for key, of in rows.items()}
@@ -66,12 +69,13 @@ def explored(rows: Rows) -> Iterator[str]:
         yield f"| `{run}` | {' | '.join(cells)} |"
 
 
-def compared(rows: Rows) -> Iterator[str]:
-    yield "| judged on | patients | stock | moves | difference (each seed's) | interval |"
+def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator[str]:
+    yield f"| judged on | patients | {stock} | {other} | difference (each seed's) | interval |"
     yield "|---|---|---|---|---|---|"
-    for place, name in PLACES.items():
-        found = Difference.of(rows, place)
-        values = f"{found.stock:.1f} | {found.moves:.1f} | {with_each(found.of_seeds, '+.1f')}"
+    there = {place for _, _, place in rows}
+    for place, name in ((place, name) for place, name in PLACES.items() if place in there):
+        found = Difference.of(rows, place, other, stock)
+        values = f"{found.stock:.1f} | {found.other:.1f} | {with_each(found.of_seeds, '+.1f')}"
         yield f"| {name} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
 
 
@@ -98,22 +102,22 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Moves less stock on a place, over patients with seeds averaged."""
+    """Another run less stock on a place, over patients with seeds averaged."""
 
     stock: float
-    moves: float
+    other: float
     of_patients: np.ndarray
     of_seeds: np.ndarray
 
     @classmethod
-    def of(cls, rows: Rows, place: str) -> Difference:
-        seeds = sorted({seed for _, seed, _ in rows})
-        patients = sorted(rows["stock", seeds[0], place])
-        moves, stock = (
-            np.array([[rows[which, seed, place][patient] for patient in patients] for seed in seeds])
-            for which in ("moves", "stock")
+    def of(cls, rows: Rows, place: str, other: str = "moves", stock: str = "stock") -> Difference:
+        seeds = sorted(seed for run, seed, where in rows if (run, where) == (other, place))
+        patients = sorted(rows[stock, seeds[0], place])
+        first, second = (
+            np.array([[rows[run, seed, place][patient] for patient in patients] for seed in seeds])
+            for run in (stock, other)
         )
-        return cls(stock.mean(), moves.mean(), (moves - stock).mean(0), (moves - stock).mean(1))
+        return cls(first.mean(), second.mean(), (second - first).mean(0), (second - first).mean(1))
 
     @property
     def mean(self) -> float:
@@ -128,6 +132,8 @@ TABLES = {
     "explored": lambda tables: explored(tables["explored"]),
     "first": lambda tables: compared(tables["first"]),
     "pairs": lambda tables: compared(tables["pairs"]),
+    "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
+    "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
     "advice": advice,
 }
 BLOCK = re.compile(rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- end -->", re.DOTALL)
