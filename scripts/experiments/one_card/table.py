@@ -81,6 +81,7 @@ def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
     inside, sequence = (Difference.of(tables["pairs"], place) for place in ("ACDC", "LGE"))
+    longer = Difference.of(tables["longer"], "ACDC", "moves-3x", "stock-3x")
     of_jitter = {
         place: mean(tables["explored"]["mean-jitter", "0", place]) - mean(tables["explored"]["stock", "0", place])
         for place in ("ACDC", "LGE")
@@ -91,7 +92,7 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
     yield (
         "| another sequence | `nnUNetTrainerIntensityMoves` | cine MRI to late enhancement "
         f"{sequence.mean:+.1f} ({n} patients, 2 seeds; {interval(sequence.of_patients)}) | inside {inside.mean:+.1f} "
-        f"({interval(inside.of_patients)}) |"
+        f"({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps (1 seed) |"
     )
     yield (
         f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | the same {of_jitter['LGE']:+.1f} (development "
