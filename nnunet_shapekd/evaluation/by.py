@@ -11,6 +11,11 @@ from nnunet_shapekd.files.names import some
 
 #: what stands before the columns of a row of some cases; what results are called
 KEYS, FILE = ("column", "value"), "by.csv"
+#: what a reader of tested rows must know
+NOTE = (
+    "The cases of each value of a column are tested by the same rules, p (Holm) corrected for all rows of a metric of "
+    "all values together. A difference that is shown for one value and not for another does not show that they differ."
+)
 #: how a value is shown that is ""
 UNKNOWN = "(not known)"
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_shapekd.evaluation.by import remarks
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.metrics import empty_rule
 from nnunet_shapekd.evaluation.record import MEAN, Evaluation
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
@@ -110,11 +110,7 @@ def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list
             "too small."
         )
     if "by" in comparison:
-        found += [
-            "The cases of each value are tested by the same rules, p (Holm) for all rows of a metric of all values "
-            "together. That a difference is shown for one value and not for another does not show that they differ.",
-            *remarks(evaluations[0]),
-        ]
+        found += [by.NOTE, *by.remarks(evaluations[0])]
     for evaluation in evaluations:
         counts = {which: sum(row["empty"] == which for row in evaluation.rows) for which in ("prediction", "reference")}
         if any(counts.values()):
