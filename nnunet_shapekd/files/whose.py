@@ -13,8 +13,8 @@ from nnunet_shapekd.files.patients import info_entries
 
 PHASES = ("", "ED", "ES")
 #: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED, MnM2_001_SA_ED,
-#: patient01_LGE.
-PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|bSSFP|T2)"
+#: patient01_LGE (DE is the same sequence, C0 is bSSFP).
+PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|DE|bSSFP|C0|T2)"
 
 
 @dataclass(frozen=True)

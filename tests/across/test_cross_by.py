@@ -8,7 +8,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import ROOT
@@ -17,6 +16,7 @@ from networks import STOCK, STUDENT, TEACHER, folders, write_models
 
 from nnunet_shapekd.across.cross import cross
 from nnunet_shapekd.across.options import CrossOptions
+from nnunet_shapekd.across.predict import RECORD
 from nnunet_shapekd.commands.cli import main
 
 root = pytest.fixture(scope="module")(folders)
@@ -107,13 +107,31 @@ def models(root) -> dict[str, Path]:
         return write_models(root, "mri", "2d", {name: {0: ["case_3"]} for name in (STOCK, TEACHER, STUDENT)})
 
 
-def judge(models, datasets: list, out: Path, *more, **options) -> dict:
+@pytest.fixture
+def predicted(predictions, monkeypatch) -> None:
+    """Prediction copies: the stock network's are the baseline's, the student's the other model's."""
+
+    def copy(model, images, out, *_):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECORD).touch()
+        for case in images:
+            shutil.copy(predictions[model.folder.name.startswith(STUDENT)] / f"{case}.nii.gz", out)
+
+    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", copy)
+
+
+@pytest.fixture
+def nothing_is_predicted(monkeypatch) -> None:
+    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", lambda *_: pytest.fail("predicted"))
+
+
+def judge(models, datasets: list, out: Path, **options) -> dict:
     return cross(models[STUDENT], datasets, out, CrossOptions(**{"device": "cpu", "processes": 1, **options}))
 
 
 @pytest.mark.parametrize("with_baseline", [True, False])
 def test_cross_has_rows_of_each_vendor_and_says_where_a_dataset_has_none(
-    converted, models, tmp_path, capsys, with_baseline
+    converted, models, predicted, tmp_path, capsys, with_baseline
 ):
     other = tmp_path / "Dataset907_Other"  # whose table knows no vendor
     for part in ("images", "labels"):
@@ -138,16 +156,19 @@ def test_cross_has_rows_of_each_vendor_and_says_where_a_dataset_has_none(
     }
     result = json.loads((tmp_path / "out" / "cross.json").read_text())
     assert len(result["by"]) == len(rows) and len(table_of(tmp_path / "out" / "cross.csv")) == 2 * 6 * 4
-    means = {one["value"]: float(one["model_mean"]) for one in rows if is_mean_dice(one, "vendor")}
+    of_vendor = {one["value"]: one for one in rows if is_mean_dice(one, "vendor")}
+    assert {one["model_mean"] for one in of_vendor.values()} == {"1"}
+    differences = [of_vendor[vendor]["difference"] for vendor in "CD"]
+    assert differences == (["0.666667", "0"] if with_baseline else ["", ""])
+    assert [bool(of_vendor[vendor]["low"]) for vendor in "CD"] == [with_baseline, False]
     whole = next(one for one in result["rows"] if one["dataset"] == converted.name and is_mean_dice(one))
-    assert whole["model_mean"] == pytest.approx((6 * means["C"] + 2 * means["D"]) / 8, rel=1e-5)
-    assert {bool(one["low"]) for one in rows if is_mean_dice(one, "vendor")} == {with_baseline, False}
+    assert whole["difference"] == (pytest.approx(6 / 8 * 2 / 3) if with_baseline else None)
     remarks = result["datasets"][1]["remarks"]
     assert any("patients.csv: the column vendor is not there; there are patient, phase" in one for one in remarks)
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.startswith("Dataset028_MNMs  vendor")]
     assert [line[2:5] for line in lines] == [["C", "12", "6"], ["D", "4", "2"]] * 2  # Dice, HD95
-    assert lines[0][5 + with_baseline] == f"{100 * means['C']:.2f}"
+    assert lines[0][5 + with_baseline] == "100.00"
 
 
 def is_mean_dice(one, column: str | None = None) -> bool:
@@ -155,16 +176,16 @@ def is_mean_dice(one, column: str | None = None) -> bool:
 
 
 def test_a_column_that_no_dataset_has_is_an_error_before_anything_is_predicted(
-    converted, models, tmp_path, monkeypatch
+    converted, models, nothing_is_predicted, tmp_path
 ):
-    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", lambda *_: pytest.fail("predicted"))
     with pytest.raises(ValueError, match="MNMs: --by: .*the column scanner is not there; .*vendor, centre"):
         judge(models, [converted], tmp_path / "out", by=["vendor", "scanner"])
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_of_two_values_is_an_error_before_anything_is_predicted(converted, models, tmp_path, monkeypatch):
-    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", lambda *_: pytest.fail("predicted"))
+def test_a_table_of_two_values_is_an_error_before_anything_is_predicted(
+    converted, models, nothing_is_predicted, tmp_path
+):
     folder = tmp_path / "copy"
     shutil.copytree(converted, folder)
     with (folder / "patients.csv").open("a") as file:
@@ -173,15 +194,8 @@ def test_a_table_of_two_values_is_an_error_before_anything_is_predicted(converte
         judge(models, [folder], tmp_path / "out", by=["vendor"])
 
 
-def test_rows_of_an_earlier_run_are_gone_where_no_column_is_named(converted, models, tmp_path, monkeypatch):
-    def exact(model, images, out, *_):
-        shutil.copytree(converted / "labelsTs", out)
-
-    monkeypatch.setattr("nnunet_shapekd.across.cross.predict_cases", exact)
-    monkeypatch.setattr("nnunet_shapekd.across.cross.check_own", lambda *_: None)
+def test_rows_of_an_earlier_run_are_gone_where_no_column_is_named(converted, models, predicted, tmp_path):
     for by in (["vendor"], []):
-        shutil.rmtree(tmp_path / "predictions", ignore_errors=True)
         result = judge(models, [converted], tmp_path, by=by)
         assert (tmp_path / "by.csv").exists() == bool(by) == ("by" in result)
         assert (tmp_path / converted.name / "by.csv").exists() == bool(by)
-    assert np.isclose(result["rows"][0]["model_mean"], 1)
