@@ -20,7 +20,7 @@ def folds_by_patient(
     stratum_of: Mapping[str, str],
     seed: int,
     n_folds: int = 5,
-    advice: str = "give your own split with --train and --val",
+    advice: str = "give your own split",
 ) -> list[list[str]]:
     """Deals patients to folds; fold sizes, and the counts of each stratum, differ by at most one between folds.
 

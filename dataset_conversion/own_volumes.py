@@ -103,7 +103,8 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
         for text, argument in ((options.image_pattern, "--image-pattern"), (options.label_pattern, "--label-pattern"))
     ]
     pairs = pair(images, Path(options.labels_folder), "Tr", *patterns)
-    found, cases = Found(images, problems=pairs.problems), pairs.cases
+    advice = "say who trains and who validates in the column subset of a --table"
+    found, cases = Found(images, problems=pairs.problems, advice=advice), pairs.cases
     listed: set[str] = set()
     if len(options.test) == 1 and str(options.test[0]).lower().endswith(".json"):
         listed = read_subsets(Path(options.test[0]))

@@ -95,6 +95,8 @@ class Found:
     left_out: list[Path] = field(default_factory=list)
     #: patients that validate in the set's own one fold; None is five folds
     validate: set[int] | None = None
+    #: what to do where the folds cannot be made
+    advice: str = "give your own split with --train and --val"
 
     def leave_out(self, files: Collection[Path], why: str) -> None:
         """Files of the set's own that become no cases: one remark says how many they are, what and why."""
@@ -175,10 +177,8 @@ def convert_volumes(
         validate = found.validate if options.train is None else numbers.get("val", [])
         val = None if validate is None else [patients[n].name for n in validate if patients[n].subset == "Tr"]
         if val == []:
-            raise ConversionError(
-                "the set's own fold has nobody to validate on; give --train and --val, or other folds"
-            )
-        splits = splits_by_patient(patients.values(), target.seed, val)
+            raise ConversionError(f"the set's own fold has nobody to validate on; {found.advice}")
+        splits = splits_by_patient(patients.values(), target.seed, val, advice=found.advice)
     advice = "correct the file"
     if isinstance(options, LabelOptions):
         advice += (

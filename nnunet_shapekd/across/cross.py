@@ -19,7 +19,7 @@ from nnunet_shapekd.across.model import Model, read_models
 from nnunet_shapekd.across.options import CrossOptions
 from nnunet_shapekd.across.predict import RECORD, check_own, predict_cases
 from nnunet_shapekd.across.tasks import PREDICTIONS, REFERENCES, Task, plan_all
-from nnunet_shapekd.evaluation import compare
+from nnunet_shapekd.evaluation import by, compare
 from nnunet_shapekd.evaluation.evaluate import evaluate_folders
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import Evaluation
@@ -29,6 +29,7 @@ from nnunet_shapekd.files.output import check_free, new_file, new_folder
 from nnunet_shapekd.training.devices import find_device
 
 COLUMNS = ("dataset", "where", "part", "baseline", *compare.COLUMNS, "distance_unit")
+COLUMNS_BY = ("dataset", *by.KEYS, *COLUMNS[1:])
 
 
 def cross(
@@ -44,7 +45,8 @@ def cross(
 
     Returns:
         What ``cross.json`` holds: "models", "datasets" (one each, with "verdicts"), "confidence", "rows" (keys
-        ``COLUMNS``; means are means over patients) and "version".
+        ``COLUMNS``; means are means over patients), "by" where columns are named (rows of each value's cases, keys
+        ``COLUMNS_BY``) and "version".
 
     Raises:
         FileNotFoundError, ValueError: before anything is predicted, listing what is wrong with the datasets.
@@ -69,32 +71,41 @@ def cross(
             check_own(folder, RECORD)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
 
-    rows, described = [], []
+    rows, rows_by, described = [], [], []
     for task in tasks:
         predictions = folders[task.dataset.name]
         for (name, model), folder in zip(models.items(), predictions, strict=True):
             print(f"{name} on {task.dataset.name}", flush=True)
             predict_cases(model, task.images, folder, options, task.folds)
         references, dataset_json = _references(task, model, out, options.processes)
-        here = replace(judging, dataset_json=dataset_json, leave_out=task.matching.left_out)
+        columns = [name for name in options.by if name not in task.absent]
+        here = replace(judging, dataset_json=dataset_json, leave_out=task.matching.left_out, by=columns)
         names, target = list(models), out / task.dataset.name
         if len(models) > 1:
             found = compare.compare_folders(references, predictions, names, target, here, statistics)
         else:
             evaluation = evaluate_folders(references, predictions[0], here, name=names[0])
             write_evaluation(evaluation, target)
-            found = {"rows": _means(evaluation), "distance_unit": evaluation.distance_unit}
+            of_values = ({**of, **row} for of, (alone,) in by.parts([evaluation]) for row in _means(alone))
+            found = {"rows": _means(evaluation), "by": of_values, "distance_unit": evaluation.distance_unit}
         where = {"dataset": task.dataset.name, "where": task.where, "part": task.part}
         where |= {"baseline": found.get("baseline"), "distance_unit": found["distance_unit"]}
         rows += [{**dict.fromkeys(COLUMNS), **row, **where} for row in found["rows"]]
+        rows_by += [{**dict.fromkeys(COLUMNS), **row, **where} for row in found.get("by", ())]
         described.append(_described(task, references, found.get("verdicts", ())))
     result = {
         "models": [model.described(name, options.tta) for name, model in models.items()],
         "datasets": described,
         "confidence": options.confidence,
         "rows": rows,
+        **({"by": rows_by} if options.by else {}),
         "version": __version__,
     }
+    if options.by:
+        with new_file(out / by.FILE) as path:
+            write_csv(path, COLUMNS_BY, ([row[key] for key in COLUMNS_BY] for row in rows_by))
+    else:
+        (out / by.FILE).unlink(missing_ok=True)  # of an earlier run
     with new_file(out / "cross.csv") as path:
         write_csv(path, COLUMNS, ([row[key] for key in COLUMNS] for row in rows))
     with new_file(out / "cross.json") as path:

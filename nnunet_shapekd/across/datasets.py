@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_shapekd.across.matching import Matching
+from nnunet_shapekd.files.case_table import TABLE
 from nnunet_shapekd.files.images import write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
 from nnunet_shapekd.files.parallel import map_in_processes
 from nnunet_shapekd.files.raw_dataset import RawDataset, read_raw_dataset
-from nnunet_shapekd.files.whose import TABLE
 
 #: label maps worth a worker process
 _PER_WORKER = 20

@@ -73,6 +73,7 @@ class CrossOptions(ModelOptions):
         part: "Tr" or "Ts"; by default Ts where there are labelsTs. Tr of the models' own dataset means the validation
             cases of each fold, predicted by that fold alone.
         ignore_channel_names: the channels' names may differ.
+        by: see :class:`~nnunet_shapekd.evaluation.judging.Judging`; a dataset may lack some of the columns.
         seed: see :func:`~nnunet_shapekd.evaluation.compare.compare_evaluations`.
         resamples: likewise.
         confidence: likewise.
@@ -80,6 +81,7 @@ class CrossOptions(ModelOptions):
 
     part: str | None = None
     ignore_channel_names: bool = False
+    by: Sequence[str] = ()
     seed: int = 0
     resamples: int = 9999
     confidence: float = 0.95

@@ -12,6 +12,7 @@ from nnunet_shapekd.across.matching import Matching, folded, match_classes
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import CrossOptions
 from nnunet_shapekd.across.unseen import cases_to_judge
+from nnunet_shapekd.files.columns import columns_of
 from nnunet_shapekd.files.dataset_json import channel_names, labels_of_dataset
 from nnunet_shapekd.files.lying import lie_of_dataset, lie_of_files, training_labels, warning
 from nnunet_shapekd.files.raw_dataset import RawDataset, find_images
@@ -33,6 +34,7 @@ class Task:
         images: case -> files.
         folds: case -> the folds that predict it.
         remarks: what a reader must know.
+        absent: column that the dataset was to be judged by -> why it is not.
     """
 
     dataset: RawDataset
@@ -42,6 +44,7 @@ class Task:
     images: dict[str, list[Path]]
     folds: dict[str, tuple[str, ...]]
     remarks: list[str]
+    absent: dict[str, str]
 
     @property
     def where(self) -> str:
@@ -77,7 +80,7 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
     references = dataset.references(part)
     if not references:
         problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
-    images, folds, patients = {}, {}, None
+    images, folds, patients, absent = {}, {}, None, {}
     try:
         images = find_images(dataset.images(part), dataset.file_ending)
         training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
@@ -94,7 +97,8 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
                 )
         images = {case: images[case] for case in cases if case in images}
         patients = find_patients(cases, [dataset.folder], pattern=options.pattern)
-        remarks += filter(None, [patients.unused, patients.remark()])
+        _, absent = columns_of(options.by, patients, [dataset.folder])
+        remarks += filter(None, [patients.unused, patients.remark(), *absent.values()])
     except (FileNotFoundError, ValueError) as error:
         problems.append(str(error))
     if matching is not None and patients is not None and not problems:
@@ -107,7 +111,7 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
             remarks += filter(None, [warning(trained, here, model.dataset)])
     if problems or matching is None:
         raise ValueError("".join(f"\n  - {dataset.name}: {problem}" for problem in problems))
-    return Task(dataset, part, within, matching, images, folds, remarks)
+    return Task(dataset, part, within, matching, images, folds, remarks, absent)
 
 
 def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], options: CrossOptions) -> list[Task]:
@@ -128,6 +132,10 @@ def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], options: C
             tasks.append(plan(dataset, models, options))
         except (FileNotFoundError, ValueError) as error:
             problems += str(error)
+    if not problems:
+        nowhere = [name for name in tasks[0].absent if all(name in task.absent for task in tasks)]
+        said = [f"{task.dataset.name}: --by: {task.absent[name]}" for name in nowhere for task in tasks]
+        problems = "".join(f"\n  - {one}" for one in said)
     if problems:
         raise ValueError(f"nothing was predicted:{problems}")
     return tasks

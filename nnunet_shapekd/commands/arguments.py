@@ -84,9 +84,15 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help="for whole case names, with the group (?P<patient>...) and, if wanted, (?P<phase>ED|ES)",
     )
+    add_by(parser)
     add("--chill", action="store_true", help="references without a prediction are no error, as with nnU-Net")
     add_origins(parser)
     add("-np", "--processes", type=int, help="cases read at once (default: the cores, at most 8)")
+
+
+def add_by(parser: argparse.ArgumentParser) -> None:
+    said = "columns of the table of patients, such as vendor: the cases of each of their values are summed up, too"
+    parser.add_argument("--by", nargs="+", default=(), metavar="COLUMN", help=said)
 
 
 def add_origins(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 
-from nnunet_shapekd.commands.arguments import add_model, add_predicting, add_statistics, options_of
+from nnunet_shapekd.commands.arguments import add_by, add_model, add_predicting, add_statistics, options_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("datasets", nargs="+", metavar="DATASET", help="raw datasets: ids, names or folders")
     part = "default: Ts where there are labelsTs; Tr of the model's own dataset: the validation cases"
     add("--part", choices=("Tr", "Ts"), help=part)
+    add_by(parser)
     add("--ignore-channel-names", action="store_true", help="channels may be called otherwise")
     add_predicting(parser)
     add_statistics(parser)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnunet_shapekd.commands.arguments import fold_of
-from nnunet_shapekd.files.whose import TABLE, find_patients
+from nnunet_shapekd.files.case_table import TABLE
+from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.trainers_folder import export_line, trainers_folder
 
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -12,65 +12,27 @@ even where the other model invented the structure; the row's note counts those.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.evaluate import evaluate
 from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.names import check_names, default_names
+from nnunet_shapekd.evaluation.paired import COLUMNS, Statistics, correct, paired_rows, rows_by_value
 from nnunet_shapekd.evaluation.prepare import prepare
-from nnunet_shapekd.evaluation.record import MEAN, Evaluation
+from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import fill, write_csv, write_json
-from nnunet_shapekd.evaluation.statistics import (
-    MIN_PATIENTS,
-    bootstrap_interval,
-    holm,
-    patient_means,
-    signed_rank_p,
-    wins_ties_losses,
-)
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 from nnunet_shapekd.evaluation.verdict import is_teacher, notes, verdict
 from nnunet_shapekd.files.names import some
 from nnunet_shapekd.files.output import new_folder
 
 #: what :func:`compare_folders` writes its result into
 FILE = "comparison.json"
-COLUMNS = (
-    *("model", "class", "metric", "n_cases", "n_patients", "baseline_mean", "model_mean", "difference", "low", "high"),
-    *("p", "p_holm", "wins", "ties", "losses", "note"),
-)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How differences are tested.
-
-    Attributes:
-        seed: of the bootstrap; every row draws the same resamples, so no row depends on which others there are.
-        resamples: of the bootstrap.
-        confidence: of the intervals; the verdicts' level of significance is 1 - confidence.
-
-    Raises:
-        ValueError: if one is out of range.
-    """
-
-    seed: int = 0
-    resamples: int = 9999
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.confidence <= 0.99:
-            # beyond, the few patients' bootstrap has no tails to cut
-            raise ValueError(f"--confidence: expected 0.5 to 0.99, such as 0.95, got {self.confidence}")
-        if self.resamples < 100:
-            raise ValueError(f"--resamples: expected 100 or more, got {self.resamples}")
-        if self.seed < 0:
-            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistics | None = None) -> dict[str, Any]:
@@ -84,7 +46,8 @@ def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistic
         What ``comparison.json`` holds: "reference", "baseline", "models" (baseline first), "seed", "resamples",
         "confidence", "distance_unit", "tolerance", "n_patients", "n_cases", "rows" (keys ``COLUMNS``; fractions or
         "distance_unit"; "difference" is model - baseline), "patient_differences" (of the rows of too few patients;
-        only where there are such), "verdicts" (one of each model) and "notes". None is undefined. With a single class
+        only where there are such), "by" (rows of each value of a column, with "column" and "value"; only where the
+        evaluations have groups), "verdicts" (one of each model) and "notes". None is undefined. With a single class
         there is no row of the mean, which would test the same twice.
 
     Raises:
@@ -98,28 +61,23 @@ def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistic
     if found := [line for other in evaluations[1:] for line in differences(evaluations[0], other)]:
         raise ValueError("The evaluations cannot be compared:" + "".join(f"\n  - {line}" for line in found))
 
-    baseline, *models = evaluations
-    whose = baseline.patients
+    baseline, whose = evaluations[0], evaluations[0].patients
     n_patients = len(set(whose.values()))
     teachers = [evaluation.name for evaluation in evaluations if is_teacher(evaluation)]
     rows, listed, verdicts = [], [], []
     for metric in METRICS:
         of_metric, last = [], {}
-        for model in models:
-            for name, values, note, invented in _columns(baseline, model, metric):
-                key = {"model": model.name, "class": name, "metric": metric}
-                row, patients, difference = _row({**key, "note": note}, values, list(whose.values()), statistics)
-                of_metric.append(row)
-                last[model.name] = row, invented
-                if len(patients) < MIN_PATIENTS:
-                    if n_patients >= MIN_PATIENTS:  # else the comparison's own notes say so, once
-                        too_few = f"{len(patients)} patients are too few for an interval or a test"
-                        row["note"] = "; ".join(filter(None, (note, too_few)))
-                    each = zip(patients, difference.tolist(), strict=True)
-                    listed += [{**key, "patient": patient, "difference": value} for patient, value in each]
-        tested = [row for row in of_metric if row["p"] is not None and row["model"] not in teachers]
-        for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = float(corrected)
+        for row, patients, difference, invented in paired_rows(evaluations, metric, statistics):
+            of_metric.append(row)
+            last[row["model"]] = row, invented
+            if len(patients) < MIN_PATIENTS:
+                if n_patients >= MIN_PATIENTS:  # else the comparison's own notes say so, once
+                    too_few = f"{len(patients)} patients are too few for an interval or a test"
+                    row["note"] = "; ".join(filter(None, (row["note"], too_few)))
+                key = {name: row[name] for name in ("model", "class", "metric")}
+                each = zip(patients, difference.tolist(), strict=True)
+                listed += [{**key, "patient": patient, "difference": value} for patient, value in each]
+        correct(of_metric, teachers)
         rows += of_metric
         if metric == "dice":  # the primary outcome: of the mean over classes, or of the only class
             verdicts = [
@@ -138,6 +96,7 @@ def compare_evaluations(evaluations: Sequence[Evaluation], statistics: Statistic
         "n_cases": len(whose),
         "rows": rows,
         **({"patient_differences": listed} if listed else {}),
+        **({"by": rows_by_value(evaluations, statistics, teachers)} if baseline.groups else {}),
         "verdicts": verdicts,
     }
     return {**comparison, "notes": notes(evaluations, comparison)}
@@ -167,64 +126,6 @@ def differences(baseline: Evaluation, other: Evaluation) -> list[str]:
     return found
 
 
-def _columns(
-    baseline: Evaluation, model: Evaluation, metric: str
-) -> Iterator[tuple[str, np.ndarray, str, tuple[int, int]]]:
-    """Of each class and of the mean over classes: name, values (cases, 2) of baseline and model, note, and inventions.
-
-    What is undefined in one is NaN in both. Cases are in the order in which the baseline's rows have them. Inventions
-    are masks that only the one, and only the other has, where the reference has none.
-    """
-    cases, classes = list(baseline.patients), list(baseline.classes)
-    tables = [evaluation.values(metric) for evaluation in (baseline, model)]
-    values = np.array([[[table[name].get(case, math.nan) for case in cases] for name in classes] for table in tables])
-    undefined = np.isnan(values).any(axis=0)  # (classes, cases)
-    invented = (undefined & ~np.isnan(values)).sum(axis=2)  # (2, classes)
-    values[:, undefined] = np.nan
-
-    def inventors(counts: np.ndarray) -> str:
-        who = [f"{n} by {e.name}" for n, e in zip(counts, (baseline, model), strict=True) if n]
-        return f"; invented alone, and not counted against it: {' and '.join(who)}" if who else ""
-
-    for j, name in enumerate(classes):
-        left = int(undefined[j].sum())
-        note = f"{left} of {len(cases)} cases left out: absent from the reference and from a prediction" if left else ""
-        yield name, values[:, j].T, note + inventors(invented[:, j]), tuple(invented[:, j])
-    if len(classes) > 1:
-        n_defined = (~undefined).sum(axis=0)
-        sums = np.nansum(values, axis=1)
-        means = np.divide(sums, n_defined, out=np.full_like(sums, np.nan), where=n_defined > 0)
-        fewer, total = int(np.sum(n_defined < len(classes))), invented.sum(axis=1)
-        note = f"{fewer} of {len(cases)} cases without some class" if fewer else ""
-        yield MEAN, means.T, note + inventors(total), tuple(total)
-
-
-def _row(
-    row: dict[str, Any], values: np.ndarray, patients: Sequence[str], statistics: Statistics
-) -> tuple[dict[str, Any], list[str], np.ndarray]:
-    """A row with all its numbers but "p_holm", its patients, and their differences (patients,).
-
-    Args:
-        row: "model", "class", "metric" and "note".
-        values: (cases, 2), of baseline and model.
-        patients: of the cases.
-        statistics: of the interval.
-    """
-    kept = ~np.isnan(values).any(axis=1)
-    names, means = patient_means(values[kept], [p for p, keep in zip(patients, kept, strict=True) if keep])
-    difference = means[:, 1] - means[:, 0]
-    row = {**dict.fromkeys(COLUMNS), **row, "n_cases": int(kept.sum()), "n_patients": len(names)}
-    better = METRICS[row["metric"]].higher_is_better
-    row["wins"], row["ties"], row["losses"] = wins_ties_losses(difference, better)
-    if len(names):
-        row["baseline_mean"], row["model_mean"] = means.mean(axis=0).tolist()
-        row["difference"] = float(difference.mean())
-    if len(names) >= MIN_PATIENTS:
-        row["low"], row["high"] = bootstrap_interval(difference, **asdict(statistics))
-        row["p"] = signed_rank_p(difference)
-    return row, names, difference
-
-
 def compare_folders(
     reference: str | Path,
     predictions: Sequence[str | Path],
@@ -240,7 +141,8 @@ def compare_folders(
         predictions: folders of the models' predictions, the baseline's first.
         names: of the models; by default :func:`default_names`.
         out: new or empty folder, or one of an earlier comparison, which is replaced: ``comparison.json``,
-            ``comparison.csv`` and, in a folder of each model's name, what ``shapekd evaluate`` writes.
+            ``comparison.csv``, ``by.csv`` where columns are named, and, in a folder of each model's name, what
+            ``shapekd evaluate`` writes.
         judging: see :func:`~.evaluate.evaluate_folders`.
         statistics: see :func:`compare_evaluations`, whose result is returned.
 
@@ -271,6 +173,9 @@ def compare_folders(
             (building / one.name).mkdir()
             fill(one, building / one.name)
         write_csv(building / "comparison.csv", COLUMNS, ([row[key] for key in COLUMNS] for row in comparison["rows"]))
+        if "by" in comparison:
+            columns = (*by.KEYS, *COLUMNS)
+            write_csv(building / by.FILE, columns, ([row[key] for key in columns] for row in comparison["by"]))
         write_json(building / FILE, comparison)
     return comparison
 

@@ -73,6 +73,7 @@ def evaluate(folders: Folders, judging: Judging, name: str | None = None) -> Eva
         tolerance=float(judging.tolerance),
         rows=[row for rows, _ in results for row in rows],
         unknown_patients=folders.unknown_patients,
+        groups=folders.groups,
     )
 
 

@@ -26,6 +26,8 @@ class Judging:
         chill: references without a prediction are left out, as with nnU-Net's ``--chill``.
         processes: cases read at once; by default the cores, at most eight.
         ignore_origins: a prediction may have another origin than its reference, of which nnU-Net only warns.
+        by: columns of the table of patients, for each value of which the cases are summed up apart, see
+            :mod:`~nnunet_shapekd.evaluation.by`.
 
     Raises:
         ValueError: naming all numbers that are out of range, and what contradicts each other.
@@ -41,6 +43,7 @@ class Judging:
     chill: bool = False
     processes: int | None = None
     ignore_origins: bool = False
+    by: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         problems = out_of_range(("--tolerance", self.tolerance, 0), ("-np", self.processes, 1))

@@ -16,7 +16,7 @@ def check_names(names: Sequence[str]) -> None:
         ValueError: naming those that are not.
     """
     bad = [name for name in names if not re.fullmatch(r"[\w+()=,-][\w+()=, .-]*(?<![ .])", name)]
-    bad += [name for name in names if name.casefold() in ("comparison.json", "comparison.csv")]
+    bad += [name for name in names if name.casefold() in ("comparison.json", "comparison.csv", "by.csv")]
     if bad:
         raise ValueError(
             f"--names: {', '.join(map(repr, bad))} cannot name a model's folder; use letters, digits and _ + - = . only"

@@ -12,6 +12,7 @@ from nnunet_shapekd.evaluation.cardiac import check_phases
 from nnunet_shapekd.evaluation.cases import Case, cardiac_roles, find_cases, find_dataset_json
 from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.problems import listed
+from nnunet_shapekd.files.columns import columns_of
 from nnunet_shapekd.files.dataset_json import (
     Labels,
     file_ending,
@@ -46,6 +47,7 @@ class Folders:
         unit: "mm" or "px".
         axes: of an image, 2 or 3.
         unknown_patients: cases of which nothing says whose they are.
+        groups: column -> case -> value.
     """
 
     reference: Path
@@ -58,6 +60,7 @@ class Folders:
     unit: str
     axes: int
     unknown_patients: int
+    groups: dict[str, dict[str, str]]
 
     @property
     def cardiac(self) -> dict[str, str]:
@@ -82,6 +85,8 @@ def prepare(reference: str | Path, prediction: str | Path, judging: Judging) -> 
     reader = None if dataset_json is None else reader_of(dataset_json)
     cases, problems = find_cases(reference, prediction, ending, judging.chill)
     patients = find_patients([case.name for case in cases], [reference.parent], judging.patients, judging.pattern)
+    groups, absent = columns_of(judging.by, patients, [reference.parent], judging.patients)
+    problems += [f"--by: {text}; --patients names a CSV that has it" for text in absent.values()]
     cases = [replace(case, patient=patients.of[case.name], phase=patients.phase[case.name]) for case in cases]
     if patients.unused:
         said = f"Not used for patients and phases: {patients.unused}. Say it with --patients or --pattern."
@@ -111,7 +116,9 @@ def prepare(reference: str | Path, prediction: str | Path, judging: Judging) -> 
         raise_all(problems)
     ((unit, axes),) = kinds
     unknown = len(patients.unknown)
-    return Folders(reference, prediction, tuple(cases), labels, ending, reader, dataset_json, unit, axes, unknown)
+    return Folders(
+        reference, prediction, tuple(cases), labels, ending, reader, dataset_json, unit, axes, unknown, groups
+    )
 
 
 def raise_all(problems: Sequence[str]) -> None:

@@ -48,6 +48,7 @@ class Evaluation:
         rows: one a case and class, with the keys :func:`columns`; NaN is undefined.
         dataset_json: the file that named the labels, if one did.
         unknown_patients: cases of which nothing said whose they are: each counts as a patient of its own.
+        groups: column -> case -> value, "" where that is not known: by what the cases are summed up apart.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Evaluation:
     rows: list[dict[str, Any]] = field(repr=False)
     dataset_json: Path | None = None
     unknown_patients: int = 0
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def header(self, key: str) -> str:
         """A column's name with its unit: "hd95" -> "hd95_mm"."""

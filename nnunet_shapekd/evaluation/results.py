@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_shapekd import __version__
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.cardiac import agreement, indices
 from nnunet_shapekd.evaluation.metrics import METRICS
 from nnunet_shapekd.evaluation.record import MEAN, RINGS, TEXTS, Evaluation, columns, counts
@@ -78,10 +79,6 @@ def per_patient(evaluation: Evaluation, of_case: Mapping[str, float]) -> np.ndar
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """What ``summary.json`` holds."""
-    metrics: dict[str, dict[str, Any]] = {name: {} for name in (*evaluation.classes, MEAN)}
-    for key in METRICS:
-        for name, of_case in with_mean(evaluation, key).items():
-            metrics[name][evaluation.header(key)] = describe(of_case.values())
     counted: dict[str, dict[str, int]] = {name: {} for name in evaluation.classes}
     for key in (*counts(), *RINGS):
         for name, of_case in evaluation.values(key).items():
@@ -89,18 +86,22 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
                 counted[name][key] = int(sum(of_case.values()))
     empty = {name: list(of_case.values()) for name, of_case in evaluation.values("empty").items()}
     header = {key: value for key, value in asdict(evaluation).items() if key != "rows"}
+    if evaluation.groups:
+        by_value = [{**of, **_counts(alone), "metrics": _means(alone)} for of, (alone,) in by.parts([evaluation])]
+        header |= {"by": by_value}
+    else:
+        del header["groups"]
     return {
         **header,
         "reference": str(evaluation.reference),
         "prediction": str(evaluation.prediction),
         "dataset_json": None if evaluation.dataset_json is None else str(evaluation.dataset_json),
-        "n_cases": len(evaluation.patients),
-        "n_patients": len(set(evaluation.patients.values())),
+        **_counts(evaluation),
         "empty_masks": {
             name: {which: found.count(which) for which in ("both", "reference", "prediction")}
             for name, found in empty.items()
         },
-        "metrics": metrics,
+        "metrics": _means(evaluation),
         "plausibility": counted,
         "cardiac_indices": agreement(indices(evaluation)),
         "versions": {
@@ -110,8 +111,21 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _counts(evaluation: Evaluation) -> dict[str, int]:
+    return {"n_cases": len(evaluation.patients), "n_patients": len(set(evaluation.patients.values()))}
+
+
+def _means(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Class, and last MEAN -> column of a metric -> :func:`describe` of the cases."""
+    metrics: dict[str, dict[str, Any]] = {name: {} for name in (*evaluation.classes, MEAN)}
+    for key in METRICS:
+        for name, of_case in with_mean(evaluation, key).items():
+            metrics[name][evaluation.header(key)] = describe(of_case.values())
+    return metrics
+
+
 def write_evaluation(evaluation: Evaluation, out: str | Path) -> list[str]:
-    """Write ``metrics.csv``, ``summary.json`` and, where there are cardiac indices, ``cardiac.csv``; names them.
+    """Write ``metrics.csv``, ``summary.json``, and what there is of ``cardiac.csv`` and ``by.csv``; names them.
 
     The folder is new, empty, or holds an earlier evaluation, which is replaced as a whole.
     """
@@ -126,7 +140,17 @@ def fill(evaluation: Evaluation, folder: Path) -> None:
     write_csv(folder / "metrics.csv", header, ([row[key] for key in columns()] for row in evaluation.rows))
     if patients := indices(evaluation):
         write_csv(folder / "cardiac.csv", list(patients[0]), (row.values() for row in patients))
-    write_json(folder / "summary.json", summarise(evaluation))
+    summary = summarise(evaluation)
+    if evaluation.groups:
+        header = (*by.KEYS, "n_cases", "n_patients", "class", "metric", "mean", "sd", "median", "n")
+        rows = (
+            {**part, "class": name, "metric": metric, **found}
+            for part in summary["by"]
+            for name, of_metric in part["metrics"].items()
+            for metric, found in of_metric.items()
+        )
+        write_csv(folder / by.FILE, header, ([row[key] for key in header] for row in rows))
+    write_json(folder / "summary.json", summary)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -167,7 +191,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         header = {
             one.name: summary[one.name]
             for one in fields(Evaluation)
-            if one.name != "rows" and (one.name in summary or one.default is MISSING)
+            if one.name != "rows" and (one.name in summary or one.default is one.default_factory is MISSING)
         }
         header |= {key: Path(summary[key]) for key in ("reference", "prediction")}
         header["dataset_json"] = Path(summary["dataset_json"]) if summary["dataset_json"] else None
@@ -178,6 +202,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             evaluation.rows.append(
                 {key: of_cell(text) if key in TEXTS else float(text or "nan") for key, text in cells.items()}
             )
+        for column, of_case in evaluation.groups.items():
+            evaluation.groups[column] = {case: of_case[case] + "" for case in evaluation.patients}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder}: is no result of this version's `shapekd evaluate` ({error}); run it again. "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
-from nnunet_shapekd.evaluation.metrics import METRICS, PERCENT, Metric, empty_rule
+from nnunet_shapekd.evaluation import by
+from nnunet_shapekd.evaluation.metrics import METRICS, PERCENT, Metric, empty_rule, headlines
 from nnunet_shapekd.evaluation.plausibility import COUNTS
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.evaluation.results import summarise
@@ -49,6 +51,18 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     if summary["cardiac_indices"]:
         yield ""
         yield from _cardiac(summary["cardiac_indices"])
+    for column in evaluation.groups:
+        yield ""
+        yield f"By {column}: means over its cases; units as above"
+        table = [["", *(metric.name for metric in METRICS.values()), "n", "patients"]]
+        for part in (part for part in summary["by"] if part["column"] == column):
+            for name, found in part["metrics"].items():
+                means = [shown(found[evaluation.header(key)]["mean"], metric.factor) for key, metric in METRICS.items()]
+                table.append(
+                    [by_value(part, name, summary["by"]), *means, str(found["dice"]["n"]), str(part["n_patients"])]
+                )
+        yield from aligned(table)
+    yield from by.remarks(evaluation)
 
 
 def aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -89,24 +103,22 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
         f"{comparison['n_cases']} cases of {comparison['n_patients']} patients; baseline {baseline}; "
         "differences are model - baseline, means over patients"
     )
-    several, width = len(models) > 1, max(map(len, models))
+    several = len(models) > 1
     for key, metric in METRICS.items():
-        rows = [row for row in comparison["rows"] if row["metric"] == key]
         label = metric.label(comparison["distance_unit"], comparison["tolerance"])
         yield ""
         yield f"{label}, {metric.better} is better"
-        model = "model" if several else models[0]
-        table = [["", *comparison_head(baseline, model, comparison["confidence"]), "better/equal/worse", "patients"]]
-        for row in rows:
-            counts = f"{row['wins']}/{row['ties']}/{row['losses']}"
-            name = f"{row['model']:{width}}  {row['class']}" if several else row["class"]
-            table.append([name, *comparison_cells(metric, row), counts, str(row["n_patients"])])
-        yield from aligned(table)
+        yield from _rows_of(metric, comparison["rows"], comparison)
         differences = [one for one in comparison.get("patient_differences", ()) if one["metric"] == key]
         for model, name in dict.fromkeys((one["model"], one["class"]) for one in differences):
             of_row = [one for one in differences if (one["model"], one["class"]) == (model, name)]
             each = ", ".join(f"{one['patient']} {signed(metric.factor * one['difference'])}" for one in of_row)
             yield f"  {f'{model}, ' if several else ''}{name}, difference of each patient: {each}"
+    rows = comparison.get("by", ())
+    for column, metric in product(dict.fromkeys(row["column"] for row in rows), headlines() if rows else ()):
+        yield ""
+        yield f"By {column}: {metric.label(comparison['distance_unit'])}, {metric.better} is better"
+        yield from _rows_of(metric, [row for row in rows if row["column"] == column], comparison)
     yield ""
     # undefined is undefined in all metrics: said once
     for model, name, note in dict.fromkeys((row["model"], row["class"], row["note"]) for row in comparison["rows"]):
@@ -114,6 +126,27 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
             yield f"{f'{model}, ' if several else ''}{name}: {note}"
     for paragraph in (*comparison["notes"], "", *(one["text"] for one in comparison["verdicts"])):
         yield from textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _rows_of(metric: Metric, rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Those rows of a metric as a table, named by what differs: value, model, class."""
+    models = comparison["models"][1:]
+    model, width = ("model", max(map(len, models))) if len(models) > 1 else (models[0], 0)
+    head = comparison_head(comparison["baseline"], model, comparison["confidence"])
+    table = [["", *head, "better/equal/worse", "patients"]]
+    for row in (row for row in rows if row["metric"] == metric.key):
+        name = f"{row['model']:{width}}  {row['class']}" if width else row["class"]
+        counts = f"{row['wins']}/{row['ties']}/{row['losses']}"
+        table.append([by_value(row, name, rows), *comparison_cells(metric, row), counts, str(row["n_patients"])])
+    yield from aligned(table)
+
+
+def by_value(row: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row's name, after its value where the rows are of values."""
+    if "value" not in row:
+        return name
+    values = {of["value"] or by.UNKNOWN for of in rows if of["column"] == row["column"]}
+    return f"{row['value'] or by.UNKNOWN:{max(map(len, values))}}  {name}"
 
 
 def comparison_head(baseline: str, model: str, confidence: float) -> list[str]:

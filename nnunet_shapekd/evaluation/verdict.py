@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.metrics import empty_rule
 from nnunet_shapekd.evaluation.record import MEAN, Evaluation
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
@@ -108,6 +109,8 @@ def notes(evaluations: Sequence[Evaluation], comparison: dict[str, Any]) -> list
             "belong together, say so with --patients or --pattern: otherwise the intervals are too narrow and the p "
             "too small."
         )
+    if "by" in comparison:
+        found += [by.NOTE, *by.remarks(evaluations[0])]
     for evaluation in evaluations:
         counts = {which: sum(row["empty"] == which for row in evaluation.rows) for which in ("prediction", "reference")}
         if any(counts.values()):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_shapekd.files.names import of_cell, same_letters, some
+from nnunet_shapekd.files.case_table import find_table, read_table
+from nnunet_shapekd.files.names import same_letters, some
 from nnunet_shapekd.files.patients import info_entries
 
 PHASES = ("", "ED", "ES")
 #: Case names that say which patient, and what more: patient001_frame12, A1D0Z6_ED, MnM2_001_SA_ED,
-#: patient01_LGE.
-PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|bSSFP|T2)"
-#: the table that conversions leave in a raw dataset
-TABLE = "patients.csv"
-_COLUMNS = "a CSV with columns case,patient[,phase]"
+#: patient01_LGE (DE is the same sequence, C0 is bSSFP).
+PATTERN = r"(?P<patient>.+?)_(?:frame\d+|(?:[SL]A_)?(?P<phase>ED|ES)|LGE|DE|bSSFP|C0|T2)"
 
 
 @dataclass(frozen=True)
@@ -88,9 +84,9 @@ def find_patients(
     by_name = _by_pattern(cases, pattern)
     if pattern is not None:
         return _found(cases, {}, by_name, f"--pattern {pattern}")
-    beside, unused = next(filter(Path.is_file, _tables(folders)), None), ""
+    beside, unused = find_table(folders), ""
     if beside is not None:
-        rows, columns = _rows(beside)
+        columns = {*read_table(beside)[1]}
         if {"patient"} <= columns and ("case" in columns or {"ed_frame", "es_frame"} <= columns):
             return _found(cases, _by_table(beside), by_name, f"{beside} and names" if by_name else str(beside))
         unused = f"{beside}: expected columns case,patient[,phase], got {', '.join(sorted(columns)) or 'none'}"
@@ -112,15 +108,6 @@ def _found(
         source,
         unused,
     )
-
-
-def _tables(folders: Iterable[Path]) -> Iterable[Path]:
-    """Where patients.csv of a dataset may lie."""
-    raw = os.environ.get("nnUNet_raw")
-    for folder in folders:
-        yield folder / TABLE
-        if raw and re.match(r"Dataset\d{3}_", folder.name):
-            yield Path(raw, folder.name, TABLE)
 
 
 def _by_pattern(cases: Iterable[str], pattern: str | None) -> dict[str, tuple[str, str]]:
@@ -159,25 +146,12 @@ def _by_table(table: Path) -> dict[str, tuple[str, str]]:
     return known
 
 
-def _rows(table: Path) -> tuple[list[dict[str, str]], set[str]]:
-    """A CSV's rows, without spaces around cells, and its columns."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), {(name or "").strip() for name in reader.fieldnames or ()}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{table}: no such file; --patients is {_COLUMNS}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: is no CSV ({error})") from None
-    return [{k.strip(): of_cell((v or "").strip()) for k, v in row.items() if k is not None} for row in rows], columns
-
-
 def _csv_entries(table: Path) -> list[tuple[str, str, str]]:
     """Case, patient and phase of every row."""
-    rows, columns = _rows(table)
-    if {"case", "patient"} <= columns:
+    rows, columns = read_table(table)
+    if {"case", "patient"} <= {*columns}:
         return [(row["case"], row["patient"], row.get("phase", "")) for row in rows if any(row.values())]
-    if not {"patient", "ed_frame", "es_frame"} <= columns:
+    if not {"patient", "ed_frame", "es_frame"} <= {*columns}:
         raise ValueError(f"{table}: expected columns case,patient[,phase], got {', '.join(sorted(columns)) or 'none'}")
     entries = []
     for row in filter(lambda row: any(row.values()), rows):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nnunet_shapekd import __version__, drawing
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.compare import COLUMNS, FILE, differences
 from nnunet_shapekd.evaluation.metrics import empty_rule, headlines
 from nnunet_shapekd.evaluation.record import Evaluation
@@ -122,10 +124,11 @@ def _read_comparison(path: Path) -> dict[str, Any]:
     names = ("model", "class", "metric", "note")
     try:
         comparison = json.loads(path.read_text(encoding="utf-8"))
-        rows, listed = comparison["rows"], comparison.get("patient_differences", [])
+        by_value, listed = comparison.get("by", []), comparison.get("patient_differences", [])
+        rows = comparison["rows"] + by_value
         texts = [comparison["baseline"], *comparison["models"], *comparison["notes"]]
         texts += [verdict["text"] for verdict in comparison["verdicts"]]
-        texts += [row[key] for row in rows for key in names]
+        texts += [row[key] for row in rows for key in names] + [row[key] for row in by_value for key in by.KEYS]
         texts += [entry[key] for entry in listed for key in ("model", "class", "metric", "patient")]
         numbers = [comparison["confidence"], *(entry["difference"] for entry in listed)]
         numbers += [row[key] for row in rows for key in COLUMNS if key not in names and row[key] is not None]
@@ -179,11 +182,13 @@ def _content(
         "teachers": teachers,
         "chosen_by": chosen_by,
         "metrics": [tables.metrics_table(e) for e in evaluations],
+        "by_value": [tables.metrics_table(alone) for e in evaluations for alone in _by_value(e)],
         "empty": tables.empty_table(evaluations),
         "empty_rule": empty_rule(),
         "headlines": [metric.key for metric in headlines()],
         "plausibility": tables.plausibility_table(evaluations),
         "comparison_tables": tables.comparison_tables(comparison, first) if comparison else {},
+        "comparison_by_value": tables.by_value_tables(comparison, first) if comparison else {},
         "without_statistics": [e.name for e in evaluations if comparison and e.name not in comparison["models"]],
         "distributions": pictures.distributions(evaluations, chosen_by),
         "runs": [(e.name, trainings[e.name]) for e in evaluations],
@@ -197,6 +202,12 @@ def _content(
     drawn = [*content["distributions"], content["cardiac"], content["curves"], *(p for _, p, _ in content["cases"])]
     content["pictures"] = [picture for picture in drawn if picture is not None]
     return content
+
+
+def _by_value(evaluation: Evaluation) -> Iterator[Evaluation]:
+    """The evaluations of each value's cases, called after it."""
+    for of, (alone,) in by.parts([evaluation]):
+        yield replace(alone, name=f"{evaluation.name}, {of['column']} {of['value'] or by.UNKNOWN}")
 
 
 def _summary(evaluation: Evaluation) -> str:

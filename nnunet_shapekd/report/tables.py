@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
+from nnunet_shapekd.evaluation import by
 from nnunet_shapekd.evaluation.metrics import METRICS, PERCENT, Metric
 from nnunet_shapekd.evaluation.plausibility import COUNTS
 from nnunet_shapekd.evaluation.record import MEAN, SIDES, Evaluation
@@ -157,6 +158,15 @@ def comparison_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> 
             caption = f"{metric.label(evaluation.distance_unit, evaluation.tolerance)}: {metric.better} is better"
             tables[key] = Table(caption, list(compress(columns, kept)), rows), patients_table(comparison, metric)
     return tables
+
+
+def by_value_tables(comparison: Mapping[str, Any], evaluation: Evaluation) -> dict[str, tuple[Table, Table | None]]:
+    """:func:`comparison_tables` of the cases of each value of a column; empty where none was named."""
+    rows = [
+        {**row, "class": f"{row['column']} {row['value'] or by.UNKNOWN}: {_class(row['class'])}"}
+        for row in comparison.get("by", ())
+    ]
+    return comparison_tables({**comparison, "rows": rows, "patient_differences": []}, evaluation)
 
 
 def _interval(low: float | None, high: float | None, digits: int, factor: int = 1) -> Cell:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -102,8 +104,32 @@ def shapekd_convert(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
 
 
+def parser_around() -> argparse.ArgumentParser | None:
+    """The parser of the conversion that is running, None if it is none."""
+    frame, found = sys._getframe(), None
+    while frame := frame.f_back:
+        if frame.f_code.co_name.startswith("convert_") and "_COMMAND" in frame.f_globals:
+            found = argparse.ArgumentParser()
+            frame.f_globals["add_arguments"](found)
+    return found
+
+
+def options_in(text: str) -> set[str]:
+    """What a text names as options: --such-as-this."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+
+
 @pytest.fixture(name="raw")
 def raw_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nnU-Net's raw folder; what a conversion refuses with names options that its command has, or the test fails."""
+    raised = ConversionError.__init__
+
+    def checked(self: ConversionError, problems: str | Sequence[str]) -> None:
+        raised(self, problems)
+        if parser := parser_around():
+            assert options_in(str(self)) <= {*parser._option_string_actions}, f"no option of this command: {self}"
+
+    monkeypatch.setattr(ConversionError, "__init__", checked)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     monkeypatch.delenv("nnUNet_results", raising=False)

@@ -247,6 +247,30 @@ def test_several_models_without_a_comparison_stand_side_by_side(evaluations, tmp
     assert "Comparison" not in found.text
 
 
+def test_the_cases_of_each_value_have_tables_of_their_own(evaluations, tmp_path, unrendered):
+    phases = {case: "" if case == "p3_ES" else case[-2:] for case in CASES}
+    write_comparison([replace(one, groups={"phase": phases}) for one in evaluations], tmp_path)
+    read, comparison = page.read_folders([tmp_path])
+    found = Page(page.write_report(read, comparison, tmp_path / "out"))
+    (row,) = (
+        row
+        for row in comparison["by"]
+        if (row["model"], row["value"], row["class"], row["metric"]) == ("B", "ES", "LVC", "dice")
+    )
+    (cells,) = (
+        [cell.text for cell in cells]
+        for cells in tables.by_value_tables(comparison, read[0])["dice"][0].rows
+        if cells[0].text == "phase ES: LVC"
+    )
+    assert cells[1:3] == [f"{100 * row[key]:.1f}" for key in ("baseline_mean", "model_mean")]
+    for text in ("phase ES: LVC", "phase (not known): mean of the classes", "A, phase ED", "B, phase (not known)"):
+        assert text in found.text
+    comparison["by"][0].pop("value")
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
+    with pytest.raises(ValueError, match=r"comparison\.json .*`shapekd compare`"):
+        page.read_folders([tmp_path])
+
+
 def test_what_does_not_belong_together_is_listed_together(evaluations, tmp_path):
     a, b = evaluations
     other = replace(
