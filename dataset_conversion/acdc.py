@@ -4,8 +4,6 @@ Case, channel and label names are those of nnU-Net's own conversion (Dataset027_
 either dataset fit the other. New are the checks, the folds stratified by pathology, the user's own split, test labels.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

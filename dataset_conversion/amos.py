@@ -8,8 +8,6 @@ The official validation cases become the test set, the training cases are divide
 Synapse, so that models of one are judged on the other, and models of CT on MRI.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

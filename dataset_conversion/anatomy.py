@@ -1,7 +1,5 @@
 """What label maps say about themselves: how a set lies in the grid, and whether a heart's classes are called right."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Patients and their 3D cases on the way to nnU-Net's raw format, and what may be wrong with their files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

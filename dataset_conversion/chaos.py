@@ -8,8 +8,6 @@ public loaders read it; the download itself was not at hand.
 Organs are called as in Synapse, so that models of CT are judged on MRI: convert Synapse or AMOS with ``--organs 4``.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 from functools import partial

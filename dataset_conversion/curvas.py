@@ -6,8 +6,6 @@ annotation's header may have lost its place, as one rater's of a test case has: 
 image's.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -8,8 +8,6 @@ Labels (cavity 1, myocardium 2, infarction 3, no-reflow 4) become ACDC's: infarc
 right ventricle is not annotated: the dataset says so, and it is not judged.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Who is trained on and who is not: folds by patient, and a user's own lists."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

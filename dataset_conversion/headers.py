@@ -1,7 +1,5 @@
 """Whether a NIfTI header says one thing about a volume's geometry, and what nnU-Net's reader makes of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finding images and pairing them with their masks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

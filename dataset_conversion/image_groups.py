@@ -1,7 +1,5 @@
 """Which images belong together: of one patient, or the same image again; and the folds that keep them so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

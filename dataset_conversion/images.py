@@ -9,8 +9,6 @@ of different size, images without mask, masks without image, empty masks (see --
 files cut short are refused, all at once.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

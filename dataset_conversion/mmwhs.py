@@ -5,8 +5,6 @@ likewise, and `ct_test/ct_test_2001_image.nii.gz` and on, whose labels are not p
 code reads; the download itself was not at hand. The label 421 of mr_train_1010 is left atrium, which is 420 elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

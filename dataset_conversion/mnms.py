@@ -10,8 +10,6 @@ The frames ED and ES become the 3D cases CODE_ED and CODE_ES, their labels (LV 1
 model of either dataset fits the other. nnU-Net's own conversion leaves the labels and names cases by frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial

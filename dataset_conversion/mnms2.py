@@ -9,8 +9,6 @@ The official division is by number: 1 to 160 train, 161 to 200 validate, 201 to 
 3) become ACDC's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """M&Ms' download: its table, and its images and labels by patient."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -6,8 +6,6 @@ al., JBHI 22, 2018), SMDG-19 (Kiefer et al., 2023) and the copy of REFUGE that c
 read them.
 """
 
-from __future__ import annotations
-
 from nnunet_shapekd.dataset_conversion.presets import _NO_GROUPS, PRESETS, Layout, Preset, clinicdb_sequence
 
 _NAME = r"(?P<case>[^/]+)"

@@ -12,8 +12,6 @@ second.
 Labels are brought to ACDC's order and names, so that a model of either dataset fits the other.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

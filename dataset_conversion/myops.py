@@ -7,8 +7,6 @@ labels and are left out. As public loaders read it; the download itself was not 
 Labels (myocardium 200, LV 500, RV 600, edema 1220, scar 2221) become ACDC's: edema and scar are myocardium.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Abdominal organs by name: which of them a dataset is to have, so that sets of other scanners fit each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nnunet_shapekd.dataset_conversion.target import ConversionError

@@ -1,7 +1,5 @@
 """Which image and label map of a user's own folders are of one case."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

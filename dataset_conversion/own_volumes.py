@@ -4,8 +4,6 @@ An image and its label are of one case where their paths below their folders are
 the patterns find the same ``case`` in them; nnU-Net's ``_0000`` behind an image's name does not count.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

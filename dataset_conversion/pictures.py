@@ -4,8 +4,6 @@ Pillow reads everything. It is what nnU-Net's NaturalImage2DIO reads a PNG with 
 imageio), and the one reader that tells the EXIF orientation.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

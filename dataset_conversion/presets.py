@@ -11,8 +11,6 @@ Where the layouts are from: Kvasir-SEG (Jha et al., MMM 2020), CVC-ClinicDB (Ber
 Kvasir-SEG's are JPG and others may have soft edges.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """How the files of 3D cases are read: skewed axes made perpendicular, a label's place taken from its image, a turn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -10,8 +10,6 @@ cases (its repository's lists/lists_Synapse): here they become the test set, so 
 is chosen on them; the five folds divide the other eighteen.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

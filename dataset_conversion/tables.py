@@ -1,7 +1,5 @@
 """Tables that come with a download: comma- or semicolon-separated, perhaps padded with empty rows."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every conversion is asked, and the new dataset that it writes to."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

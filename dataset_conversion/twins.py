@@ -1,7 +1,5 @@
 """The same image twice, in whatever data set: noticed by the voxels, kept in one fold, named across two sides."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Training and testing by scanner vendor, for sets that say whose scanner an image is from."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """From checked 3D volumes of numbered patients to a dataset of nnU-Net's: what most sets share."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -79,7 +77,7 @@ class Patient:
         """Images and labels."""
         return [file for case in self.cases for file in (case.image, case.label) if file is not None]
 
-    def in_subset(self, subset: str) -> Patient:
+    def in_subset(self, subset: str) -> "Patient":
         """The same patient for another use."""
         return replace(self, subset=subset, cases=[replace(case, subset=subset) for case in self.cases])
 

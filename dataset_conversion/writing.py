@@ -1,7 +1,5 @@
 """The files of a new dataset: images, labels, dataset.json, splits_final.json and patients.csv, whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import gzip

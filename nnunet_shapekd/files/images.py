@@ -1,7 +1,5 @@
 """Reading an image file, as wide as nnU-Net does. Which library reads which kind of file is said here alone."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

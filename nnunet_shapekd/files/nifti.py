@@ -3,8 +3,6 @@
 nnU-Net reads it with SimpleITK, and where that fails with nibabel: ITK refuses directions that are not orthonormal.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +31,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class NibabelHeader:
     """What a NIfTI file says before its voxels, by nibabel; called as SimpleITK's own reader has it."""
 
-    def __init__(self, image: nibabel.Nifti1Image, path: Path) -> None:
+    def __init__(self, image: "nibabel.Nifti1Image", path: Path) -> None:
         n = image.ndim
         columns = image.affine[:3, :3]
         lengths = np.linalg.norm(columns, axis=0)
@@ -161,7 +159,7 @@ def _by_itk(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
+def _by_nibabel(path: Path) -> "nibabel.Nifti1Image":
     import nibabel  # only here: importing it costs as much as reading twenty cases
 
     try:
