@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import tables, volumes
+from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
 from nnunet_shapekd.dataset_conversion.mnms import LABEL_MAP
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
 from nnunet_shapekd.dataset_conversion.vendors import (
     judged_vendors,
     learned_vendors,
@@ -27,7 +27,7 @@ from nnunet_shapekd.dataset_conversion.vendors import (
     vendor_problems,
     vendor_remark,
 )
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
+from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions, VolumeSet
 
 LAYOUT = "dataset_information.csv and dataset/001/001_SA_ED.nii.gz, 001_SA_ED_gt.nii.gz, ..._ES, ..._LA_..."
 VIEWS, SPLITS = ("SA", "LA"), ("official", "folds")
@@ -108,6 +108,7 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
         found.remarks.append(f"{n_left_out} patients of other vendors were left out (--test-vendors).")
     if options.split == "official":
         found.validate = {n for n in found.patients if LAST_OF_TRAINING < n <= LAST_OF_VALIDATION}
+    found.remarks.append(vendor_remark([(p.rows[0]["vendor"], p.subset) for p in found.patients.values() if p.rows]))
     return found
 
 
@@ -133,26 +134,19 @@ def _patient(
 
 
 def convert_mnms2(root: str | Path, options: Mnms2Options = Mnms2Options()) -> Path:
-    """Converts a view of M&Ms-2, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    for argument, value, allowed in (("--view", options.view, VIEWS), ("--split", options.split, SPLITS)):
-        if value not in allowed:
-            raise ConversionError(f"{argument}: expected {' or '.join(allowed)}, got {value}")
-    target = check_target(options, f"MNMs2{options.view}", 35)
-    found = find_patients(Path(root), options)
-    found.remarks.append(vendor_remark([(p.rows[0]["vendor"], p.subset) for p in found.patients.values() if p.rows]))
-    description = {
-        "channel_names": {"0": "cineMRI"},
-        "labels": LABELS,
-        "name": target.name,
-        "description": f"Multi-Disease, Multi-View and Multi-Centre challenge, cine MRI, {options.view}, ED and ES",
-        "reference": "https://www.ub.edu/mnms-2/",
-        "citation": "Martin-Isla et al., IEEE Journal of Biomedical and Health Informatics 27(7):3302-3313, 2023",
-        "licence": "see the terms of the M&Ms-2 download",
-    }
-    return volumes.convert_volumes(found, target, options, LABEL_MAP, description)
+    """Converts a view of M&Ms-2; returns and raises as :func:`~.volumes.convert_volumes`."""
+    options.chosen("split")
+    return VolumeSet(
+        name=f"MNMs2{options.chosen('view')}",
+        dataset_id=35,
+        channel="cineMRI",
+        labels=LABELS,
+        label_map=LABEL_MAP,
+        title=f"Multi-Disease, Multi-View and Multi-Centre challenge, cine MRI, {options.view}, ED and ES",
+        reference="https://www.ub.edu/mnms-2/",
+        citation="Martin-Isla et al., IEEE Journal of Biomedical and Health Informatics 27(7):3302-3313, 2023",
+        terms="M&Ms-2",
+    ).convert(root, options, find_patients)
 
 
 _COMMAND = Command(

@@ -15,8 +15,8 @@ from nnunet_shapekd.dataset_conversion.downloads import few
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex
 from nnunet_shapekd.dataset_conversion.own_pairs import pair, read_subsets
 from nnunet_shapekd.dataset_conversion.patterns import case_pattern
-from nnunet_shapekd.dataset_conversion.reading import reading_option
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, option
+from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
 from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.whose import find_patients as by_name
@@ -28,7 +28,7 @@ _SEEN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnOptions(Options):
+class OwnOptions(Reading):
     """Options of folders of volumes."""
 
     labels_folder: str | Path | None = option("labels_folder", metavar="LABELS", help="folder of label maps")
@@ -67,9 +67,6 @@ class OwnOptions(Options):
     channel: str | None = option(
         "--channel", metavar="NAME", help="CT, MRI, LGE, ... (default: CT where values lie below -200, else MRI)"
     )
-    max_repair_deg: float = reading_option("max_repair_deg")
-    label_header: str = reading_option("label_header")
-    turn: str = reading_option("turn")
     exclude: Sequence[str] = option("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
 
 

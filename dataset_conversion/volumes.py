@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.anatomy import Looking
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
-from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few, nifti_files
 from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
-from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
+from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.room import room_problems
-from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
+from nnunet_shapekd.dataset_conversion.target import ConversionError, Target, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.twins import keep_together
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
 from nnunet_shapekd.files.walking import unused, walk
@@ -23,16 +23,13 @@ _LIST = "JSON list of patients' numbers {}; those in no list are left out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeOptions(Options):
+class VolumeOptions(Reading):
     """Options of sets whose patients have numbers."""
 
     train: str | Path | None = option(
         "--train", metavar="JSON", help=_LIST.format("to train on, with --val instead of five folds")
     )
     val: str | Path | None = option("--val", metavar="JSON", help=_LIST.format("to validate on"))
-    max_repair_deg: float = reading_option("max_repair_deg")
-    label_header: str = reading_option("label_header")
-    turn: str = reading_option("turn")
     test: str | Path | None = option("--test", metavar="JSON", help=_LIST.format("for imagesTs and labelsTs"))
 
 
@@ -54,23 +51,14 @@ class LabelOptions(VolumeOptions):
 
 @dataclass(frozen=True)
 class Patient:
-    """A numbered patient of a download.
+    """A numbered patient of a download."""
 
-    Attributes:
-        name: with the number in it.
-        subset: "Tr" or "Ts", as of all cases.
-        cases: that go into the dataset.
-        rows: of patients.csv, in which "subset" is filled in.
-        problems: what is wrong with the files.
-        stratum: what the folds are balanced by.
-    """
-
-    name: str
-    subset: str
+    name: str  # with the number in it
+    subset: str  # "Tr" or "Ts", as of all cases
     cases: list[Case]
-    rows: list[dict[str, str]]
-    problems: tuple[str, ...] = ()
-    stratum: str = ""
+    rows: list[dict[str, str]]  # of patients.csv, in which "subset" is filled in
+    problems: tuple[str, ...] = ()  # of the files
+    stratum: str = ""  # what the folds are balanced by
 
     @property
     def files(self) -> list[Path]:
@@ -121,13 +109,110 @@ class Found:
             self.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
         return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
 
+    def pairs(
+        self,
+        layout: str,
+        pattern: re.Pattern[str],
+        place: Callable[[re.Match[str], Path], tuple[str, int] | None],
+        images: str = "images",
+        unlabelled: Callable[[int, Path], str] | None = None,
+    ) -> dict[int, tuple[Path, Path | None]]:
+        """Image and label by number, of all NIfTI files below the root, as :meth:`pair`.
+
+        Args:
+            layout: in words.
+            pattern: of file names.
+            place: of a file: "image", "label" or else why it is left out, and its number; None where it lies wrongly.
+            images: what they are called; there must be some.
+            unlabelled: what one without a label is called, if it is left out.
+        """
+        kinds: dict[str, list[tuple[int, Path]]] = {"image": [], "label": []}
+        for match, path in self.sort(nifti_files(self.root, layout), pattern, layout):
+            if placed := place(match, path):
+                kinds.setdefault(placed[0], []).append((placed[1], path))
+            else:
+                self.problems.append(f"{path}: expected to lie as in {layout}; move it there or away")
+        pairs = self.pair(kinds.pop("image"), kinds.pop("label"))
+        if not pairs:
+            self.problems.append(f"{self.root}: no {images}; expected {layout}")
+        if unlabelled:
+            alone = {unlabelled(number, image): image for number, (image, label) in pairs.items() if label is None}
+            self.leave_out(alone.values(), f"{images} have no label and were left out: {few([*alone])}.")
+            pairs = {number: pair for number, pair in pairs.items() if pair[1]}
+        for why, files in kinds.items():
+            self.leave_out([path for _, path in files], why)
+        return pairs
+
     def add(
-        self, number: int, name: str, image: Path, label: Path | None, is_test: bool, patient: str | None = None
+        self,
+        number: int,
+        name: str,
+        image: Path,
+        label: Path | None,
+        is_test: bool = False,
+        patient: str | None = None,
+        source: Path | None = None,
+        **columns: str,
     ) -> None:
-        """A patient of one case, of the same name unless one is given."""
+        """A patient of one case, of the same name unless one is given.
+
+        Args:
+            source: what patients.csv names; by default the image.
+            columns: more of patients.csv, by which the folds are balanced.
+        """
         subset, patient = "Ts" if is_test else "Tr", patient or name
-        row = {"case": name, "patient": patient, "subset": "", "source": image.relative_to(self.root).as_posix()}
-        self.patients[number] = Patient(patient, subset, [Case(name, image, label, subset)], [row])
+        row = {"case": name, "patient": patient, "subset": "", **columns}
+        row["source"] = (source or image).relative_to(self.root).as_posix()
+        case = Case(name, image, label, subset)
+        self.patients[number] = Patient(patient, subset, [case], [row], stratum=" ".join(columns.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeSet:
+    """A public set of volumes, as dataset.json tells of it.
+
+    Attributes:
+        name, dataset_id: by default.
+        channel: nnU-Net's name of it, by which it normalises.
+        labels: class -> value.
+        label_map: value in the download -> value; by default they are the same.
+        more: entries that follow the labels.
+        title, reference, citation: of the set.
+        terms: whose terms are the licence.
+        plan_arguments: for the command to type next.
+    """
+
+    name: str
+    dataset_id: int
+    channel: str
+    labels: Mapping[str, int]
+    label_map: Mapping[int, int] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    title: str
+    reference: str
+    citation: str
+    terms: str
+    plan_arguments: str = " -c 2d"
+
+    def description(self, name: str) -> dict[str, Any]:
+        """dataset.json of the set by this name, but for what is not known before all cases are."""
+        return {
+            "channel_names": {"0": self.channel},
+            "labels": self.labels,
+            **self.more,
+            "name": name,
+            "description": self.title,
+            "reference": self.reference,
+            "citation": self.citation,
+            "licence": f"see the terms of the {self.terms} download",
+        }
+
+    def convert(self, root: str | Path, options: VolumeOptions, find: Callable[[Path, Any], Found]) -> Path:
+        """Converts what ``find(root, options)`` finds, as :func:`convert_volumes`."""
+        target = check_target(options, self.name, self.dataset_id)
+        label_map = self.label_map or {value: value for value in self.labels.values() if value}
+        found, description = find(Path(root), options), self.description(target.name)
+        return convert_volumes(found, target, options, label_map, description, self.plan_arguments)
 
 
 def convert_volumes(
@@ -154,7 +239,7 @@ def convert_volumes(
     Raises:
         ConversionError: listing all problems found; nothing was written.
     """
-    reading = reading_of(options)
+    options.check()
     lists = {"train": options.train, "val": options.val, "test": options.test}
     if (options.train is None) != (options.val is None) or (options.test and not options.train):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
@@ -186,7 +271,7 @@ def convert_volumes(
     if not problems and (full := room_problems(target.folder, files)):
         raise ConversionError(full)
     looking = Looking(label_map, description)
-    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
+    wrong, pixels = check_cases(cases, label_map, advice, target.processes, options, looking)
     problems += wrong
     if not problems:
         problems = looking.problems(found.root, isinstance(options, LabelOptions))
@@ -216,7 +301,7 @@ def convert_volumes(
     )
 
     def write(folder: Path) -> None:
-        repaired = write_cases(folder, cases, label_map, target.processes, reading)
+        repaired = write_cases(folder, cases, label_map, target.processes, options)
         if shown := [f"{name} ({angle:.3f})" for name, angle in repaired.items() if angle]:
             axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
             found.remarks.append(f"{axes}: {', '.join(shown)}")
