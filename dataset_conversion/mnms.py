@@ -22,11 +22,11 @@ from nnunet_shapekd.dataset_conversion.cases import label_gaps, name_problems, s
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.headers import header_problems
-from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
-from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table
+from nnunet_shapekd.dataset_conversion.reading import Reading, repair_remark
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.twins import digest, keep_together
-from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
+from nnunet_shapekd.dataset_conversion.vendors import VendorOptions
 from nnunet_shapekd.dataset_conversion.volumes import VolumeSet
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
@@ -54,7 +54,7 @@ _CASES_PER_WORKER = 10  # a 4D file is read about three times as long as two 3D 
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnmsOptions(Reading):
+class MnmsOptions(Reading, VendorOptions):
     """Options of M&Ms; folders lie below ROOT."""
 
     table: str | Path | None = option(
@@ -74,8 +74,6 @@ class MnmsOptions(Reading):
         default=FOLDERS[1:],
         help=f"folders below ROOT of the test patients (default: {' '.join(FOLDERS[1:])})",
     )
-    train_vendors: Sequence[str] | None = learned_vendors()
-    test_vendors: Sequence[str] | None = judged_vendors()
 
 
 def check_patient(patient: Patient, reading: Reading) -> tuple[Patient, list[str]]:
@@ -159,9 +157,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     root = Path(root)
     target = check_target(options, SET.name, SET.dataset_id)
     options.check()
-    table = find_table(root, options.table)
-    vendors = options.train_vendors, options.test_vendors
-    patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
+    patients, problems, remarks = find_patients(root, find_table(root, options.table), options)
     cases = [patient.case("ED") for patient in patients]
     problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
@@ -193,7 +189,7 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
         SET.description(target.name),
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table, patients) + twins + _remarks(patients),
+        remarks + twins + repair_remark({patient.name: patient.repair_deg for patient in patients}),
         [patient.name for patient in patients for _ in patient.cases],
         lists={"vendors.json": cases_of},
     )
@@ -206,15 +202,6 @@ def _row(patient: Patient, phase: str) -> dict[str, object]:
     start = [patient.case(phase).name, patient.name, phase, SUBSETS[patient.subset], row["Vendor"], row["Centre"]]
     known = [patient.frame(phase), patient.n_frames, f"{patient.repair_deg:.3f}"]
     return dict(zip(COLUMNS, [*start, *known, *(row.get(name, "") for name in EXTRA.values())], strict=True))
-
-
-def _remarks(patients: Sequence[Patient]) -> list[str]:
-    remarks = [vendor_remark([(patient.row["Vendor"], patient.subset) for patient in patients])]
-    repaired = [f"{patient.name} ({patient.repair_deg:.3f})" for patient in patients if patient.repair_deg]
-    if repaired:
-        axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
-        remarks.append(f"{axes}: {', '.join(repaired)}")
-    return remarks
 
 
 _COMMAND = Command(convert_mnms, MnmsOptions, f"the extracted M&Ms download: {LAYOUT}", dataset_id=28, name="MNMs")

@@ -10,7 +10,6 @@ The official division is by number: 1 to 160 train, 161 to 200 validate, 201 to 
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +19,7 @@ from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
 from nnunet_shapekd.dataset_conversion.mnms import LABEL_MAP
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
-from nnunet_shapekd.dataset_conversion.vendors import (
-    judged_vendors,
-    learned_vendors,
-    subset_by_vendor,
-    vendor_problems,
-    vendor_remark,
-)
+from nnunet_shapekd.dataset_conversion.vendors import VendorOptions, vendor_remark
 from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions, VolumeSet
 
 LAYOUT = "dataset_information.csv and dataset/001/001_SA_ED.nii.gz, 001_SA_ED_gt.nii.gz, ..._ES, ..._LA_..."
@@ -38,7 +31,7 @@ _NIFTI = re.compile(r"(\d+)_(SA|LA)_(ED|ES|CINE)(_gt)?\.nii(?:\.gz)?", re.IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnms2Options(VolumeOptions):
+class Mnms2Options(VolumeOptions, VendorOptions):
     """Options of M&Ms-2."""
 
     view: str = option("--view", choices=VIEWS, default="SA", help="short or long axis (default: %(default)s)")
@@ -48,8 +41,6 @@ class Mnms2Options(VolumeOptions):
         default=SPLITS[0],
         help="official: one fold, 1 to 160 train, 161 to 200 validate; folds: five of all 200 (default: %(default)s)",
     )
-    train_vendors: Sequence[str] | None = learned_vendors()
-    test_vendors: Sequence[str] | None = judged_vendors()
 
 
 def read_information(root: Path) -> dict[int, dict[str, str]]:
@@ -93,12 +84,11 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
         found.remarks.append(f"{len(absent)} patients of the table are not there: {few([str(n) for n in absent])}.")
     if not files:
         found.problems.append(f"{root}: no {options.view} images; expected {LAYOUT}")
-    vendors = options.train_vendors, options.test_vendors
-    found.problems += vendor_problems({rows[number]["VENDOR"] for number in files.keys() & rows.keys()}, *vendors)
+    found.problems += options.vendor_problems({rows[number]["VENDOR"] for number in files.keys() & rows.keys()})
     n_left_out = 0
     for number in sorted(files.keys() & rows.keys()):
         row = rows[number]
-        subset = subset_by_vendor("Tr" if number <= LAST_OF_VALIDATION else "Ts", row["VENDOR"], *vendors)
+        subset = options.subset_of(row["VENDOR"], "Tr" if number <= LAST_OF_VALIDATION else "Ts")
         if subset is None:
             n_left_out += 1
             found.left_out += files[number].values()

@@ -32,24 +32,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Preset:
-    """One public set.
-
-    Attributes:
-        title, citation: For dataset.json.
-        layouts: Alternatives, tried in this order: the first with any picture counts.
-        expected: The layouts in words, for the message when there is none.
-        labels: As for --labels.
-        note: What to know about its grouping, printed at the end.
-        group: Of a case: what must not be on both sides of a fold; None where the set does not say.
-        part: Of a case: "train", "val" or "test" of the official split, instead of folds.
-        aliases: What mask files call a class, in lower case -> class.
-    """
+    """One public set; what the options of `convert_images` are by default, and what only a set has."""
 
     title: str = ""
     citation: str = ""
-    layouts: tuple[tuple[Layout, ...], ...] = ()
-    expected: str = ""
+    layouts: tuple[tuple[Layout, ...], ...] = ()  # alternatives, in this order: the first with any picture counts
+    expected: str = ""  # the layouts in words, for the message when there is none
     labels: tuple[str, ...] = ()
+    #: what to know about its grouping, printed at the end
     note: str = "The folds are by image: where patients or sequences have several, give --group REGEX."
     threshold: int | None = 128
     background: str = "0"
@@ -58,9 +48,9 @@ class Preset:
     empty: str = "refuse"
     unmasked: str = "refuse"
     alike: float | None = None
-    group: Callable[[str], str] | None = None
-    part: Callable[[str], str] | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    group: Callable[[str], str] | None = None  # of a case: what must not be on both sides of a fold, if the set says so
+    part: Callable[[str], str] | None = None  # of a case: "train", "val" or "test" of the official split, if it has one
+    aliases: Mapping[str, str] = field(default_factory=dict)  # what mask files call a class, in lower case -> class
 
 
 #: Last frames of CVC-ClinicDB's 29 sequences, as two public tables have them; 13 of the 28 borders are also

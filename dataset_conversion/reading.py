@@ -1,6 +1,6 @@
 """How the files of 3D cases are read: skewed axes made perpendicular, a label's place taken from its image, a turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -71,6 +71,13 @@ class Reading(Options):
             space = {name: getattr(of_image, name) for name in ("spacing", "origin", "direction", "unit")}
             image = replace(image, **space)
         return turned(image, self.turn)
+
+
+def repair_remark(degrees: Mapping[str, float]) -> list[str]:
+    """What to say of whose axes were turned, by how much, if anybody's were."""
+    shown = [f"{name} ({angle:.3f})" for name, angle in degrees.items() if angle]
+    axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
+    return [f"{axes}: {', '.join(shown)}"] if shown else []
 
 
 def nearest_allowed(path: Path, axes: np.ndarray, max_repair_deg: float) -> tuple[np.ndarray, float]:

@@ -12,7 +12,7 @@ from nnunet_shapekd.dataset_conversion.anatomy import Looking
 from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few, nifti_files
 from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
-from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.reading import Reading, repair_remark
 from nnunet_shapekd.dataset_conversion.room import room_problems
 from nnunet_shapekd.dataset_conversion.target import ConversionError, Target, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.twins import keep_together
@@ -301,9 +301,6 @@ def convert_volumes(
     )
 
     def write(folder: Path) -> None:
-        repaired = write_cases(folder, cases, label_map, target.processes, options)
-        if shown := [f"{name} ({angle:.3f})" for name, angle in repaired.items() if angle]:
-            axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
-            found.remarks.append(f"{axes}: {', '.join(shown)}")
+        found.remarks += repair_remark(write_cases(folder, cases, label_map, target.processes, options))
 
     return dataset.write(write)

@@ -35,33 +35,19 @@ _CASES_PER_WORKER = 30
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked dataset, about to be written.
-
-    Attributes:
-        target: where to.
-        cases: all of it.
-        description: dataset.json but for the number of training cases; its keys keep their order.
-        splits: splits_final.json.
-        rows: of patients.csv, of the same columns.
-        remarks: lines to print at the end.
-        groups: whose each case is, where its name does not tell.
-        unit: what groups are.
-        plan_arguments: of the command to type next.
-        lists: names of more files -> their JSON.
-        lie: how it lies in the grid, where that is known already.
-    """
+    """A checked dataset, about to be written."""
 
     target: Target
-    cases: Sequence[Case | ImageCase]
-    description: Mapping[str, Any]
+    cases: Sequence[Case | ImageCase]  # all of them
+    description: Mapping[str, Any]  # dataset.json but for the number of training cases; its keys keep their order
     splits: Splits
-    rows: Sequence[Mapping[str, Any]]
-    remarks: Sequence[str] = ()
-    groups: Sequence[str] | None = None
-    unit: str = "patients"
-    plan_arguments: str = " -c 2d"
-    lists: Mapping[str, Any] = field(default_factory=dict)
-    lie: Lie | None = None
+    rows: Sequence[Mapping[str, Any]]  # of patients.csv, of the same columns
+    remarks: Sequence[str] = ()  # lines to print at the end
+    groups: Sequence[str] | None = None  # whose each case is, where its name does not tell
+    unit: str = "patients"  # what groups are
+    plan_arguments: str = " -c 2d"  # of the command to type next
+    lists: Mapping[str, Any] = field(default_factory=dict)  # names of more files -> their JSON
+    lie: Lie | None = None  # how it lies in the grid, where that is known already
 
     def write(self, write_files: Callable[[Path], None]) -> Path:
         """Writes the whole dataset or nothing, says what to type next, and returns the folder.
