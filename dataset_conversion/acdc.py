@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_of
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 from nnunet_shapekd.files.patients import acdc_folders, read_info
 from nnunet_shapekd.files.walking import file_trouble, walk
 

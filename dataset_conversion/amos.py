@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import organs_map
 from nnunet_shapekd.dataset_conversion.target import Command, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 #: modality -> nnU-Net's channel name and dataset id by default
 MODALITIES = {"ct": ("CT", 38), "mr": ("MRI", 39)}

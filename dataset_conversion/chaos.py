@@ -18,9 +18,10 @@ import SimpleITK as sitk
 
 from nnunet_shapekd.dataset_conversion.dicom import read_series
 from nnunet_shapekd.dataset_conversion.downloads import names_in
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import CHAOS_ORGANS
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes

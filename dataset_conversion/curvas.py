@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.target import Command, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = (
     "training_set/UKCHLL001/image.nii.gz and annotation_1.nii.gz to annotation_3.nii.gz; validation_set, testing_set"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.target import Command
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 LAYOUT = "Case_N006/Images/Case_N006.nii.gz and Case_N006/Contours/Case_N006.nii.gz"
 NAMES = {1: "LVC", 2: "MLV", 3: "infarction", 4: "no_reflow"}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.target import Command, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: modality -> nnU-Net's channel name (CT has a normalisation of its own) and dataset id by default
 MODALITIES = {"ct": ("CT", 32), "mr": ("MRI", 33)}

@@ -17,13 +17,13 @@ from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
 from nnunet_shapekd.dataset_conversion.mnms import LABEL_MAP
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
 from nnunet_shapekd.dataset_conversion.vendors import VendorOptions, vendor_remark
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = "dataset_information.csv and dataset/001/001_SA_ED.nii.gz, 001_SA_ED_gt.nii.gz, ..._ES, ..._LA_..."
-VIEWS, SPLITS = ("SA", "LA"), ("official", "folds")
 TABLE = "dataset_information.csv"
 REQUIRED = ("SUBJECT_CODE", "DISEASE", "VENDOR", "SCANNER", "FIELD")
 LAST_OF_TRAINING, LAST_OF_VALIDATION = 160, 200
@@ -34,11 +34,11 @@ _NIFTI = re.compile(r"(\d+)_(SA|LA)_(ED|ES|CINE)(_gt)?\.nii(?:\.gz)?", re.IGNORE
 class Mnms2Options(VolumeOptions, VendorOptions):
     """Options of M&Ms-2."""
 
-    view: str = option("--view", choices=VIEWS, default="SA", help="short or long axis (default: %(default)s)")
+    view: str = option("--view", choices=("SA", "LA"), default="SA", help="short or long axis (default: %(default)s)")
     split: str = option(
         "--split",
-        choices=SPLITS,
-        default=SPLITS[0],
+        choices=("official", "folds"),
+        default="official",
         help="official: one fold, 1 to 160 train, 161 to 200 validate; folds: five of all 200 (default: %(default)s)",
     )
 

@@ -65,16 +65,6 @@ def find_table(root: Path, given: str | Path | None) -> Path:
     raise ConversionError(f"{root}: expected M&Ms' table (CSV) there or above; name it with --csv")
 
 
-def read_table(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The rows by patient, and what is wrong with them."""
-    rows: dict[str, dict[str, str]] = {}
-    problems = []
-    for row in tables.read_table(path, REQUIRED):
-        if rows.setdefault(row["External code"], row) != row:
-            problems.append(f"{path}: has two different rows of {row['External code']}; remove one")
-    return rows, problems
-
-
 def row_problems(path: Path, row: Mapping[str, str], code: str) -> list[str]:
     wrong = [
         f"{key} is no frame index: {row[key]!r}" for key in ("ED", "ES") if not re.fullmatch(r"\d+(\.0*)?", row[key])
@@ -119,7 +109,7 @@ def find_patients(root: Path, table: Path, options: Any) -> tuple[list[Patient],
     Args:
         options: :class:`~.mnms.MnmsOptions`.
     """
-    rows, problems = read_table(table)
+    rows, problems = tables.rows_by("External code", table, REQUIRED)
     there = walk(root) if root.is_dir() else Walk(root)
     problems = there.problems + problems
     patients: dict[str, Patient] = {}

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.target import Command, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: sequence -> what file names call it, nnU-Net's dataset id by default
 SEQUENCES = {"LGE": ("LGE|DE", 29), "bSSFP": ("C0", 30), "T2": ("T2", 31)}

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.target import Command, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: sequence, called as MSCMRseg's is -> what file names call it
 SEQUENCES = {"LGE": "DE", "bSSFP": "C0", "T2": "T2"}

@@ -12,12 +12,13 @@ from pathlib import Path
 from nnunet_shapekd.dataset_conversion import label_maps, tables, volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex
 from nnunet_shapekd.dataset_conversion.own_pairs import pair, read_subsets
 from nnunet_shapekd.dataset_conversion.patterns import case_pattern
 from nnunet_shapekd.dataset_conversion.reading import Reading
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.whose import find_patients as by_name
 
@@ -97,8 +98,8 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
         None if text is None else case_pattern(text, argument)
         for text, argument in ((options.image_pattern, "--image-pattern"), (options.label_pattern, "--label-pattern"))
     ]
-    pairs = pair(images, Path(options.labels_folder), "Tr", *patterns)
-    found, cases = Found(images, problems=pairs.problems), pairs.cases
+    cases, problems = pair(images, Path(options.labels_folder), "Tr", *patterns)
+    found = Found(images, problems=problems)
     listed: set[str] = set()
     if len(options.test) == 1 and str(options.test[0]).lower().endswith(".json"):
         listed = read_subsets(Path(options.test[0]))
@@ -106,13 +107,13 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
         raise ConversionError("--test: expected a folder of images and one of labels, or one JSON list")
     elif options.test:
         folders = [*map(Path, options.test), None][:2]
-        testing = pair(folders[0], folders[1], "Ts", *patterns)
-        found.problems += testing.problems
+        testing, problems = pair(*folders, "Ts", *patterns)
+        found.problems += problems
         found.problems += [
-            f"{testing.cases[case].image}: a training image is called so, too; rename one of the two"
-            for case in sorted(cases.keys() & testing.cases.keys())
+            f"{testing[case].image}: a training image is called so, too; rename one of the two"
+            for case in sorted(cases.keys() & testing.keys())
         ]
-        cases = testing.cases | cases
+        cases = testing | cases
     found.problems += [f"--exclude {case}: no such case" for case in options.exclude if case not in cases]
     cases = {name: case for name, case in cases.items() if name not in options.exclude}
     table = _read_table(options, cases, found)
@@ -159,10 +160,9 @@ def _read_table(options: OwnOptions, cases: Mapping[str, Case], found: Found) ->
             raise ConversionError("--stratify: names a column of --table, which is not given")
         return {}
     path, columns = Path(options.table), ("case", *([options.stratify] if options.stratify else []))
-    rows: dict[str, dict[str, str]] = {}
-    for row in tables.read_table(path, columns, "save it as CSV"):
-        if rows.setdefault(row["case"], row) != row:
-            found.problems.append(f"{path}: has two different rows of {row['case']}; remove one")
+    rows, problems = tables.rows_by("case", path, columns, what="save it as CSV")
+    found.problems += problems
+    for row in rows.values():
         if (said := row.get("subset", "")).lower() not in ("", *SUBSET_OF):
             found.problems.append(f"{path}: subset of {row['case']}: expected train, val or test, got {said!r}")
     if absent := sorted(cases.keys() - rows.keys()):

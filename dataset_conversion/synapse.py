@@ -16,9 +16,10 @@ from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_below, nifti_files
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import TRANSUNET_ORGANS, organs_map  # noqa: F401 (both are public)
 from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions, VolumeSet
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = "RawData/Training/img/img0001.nii.gz and RawData/Training/label/label0001.nii.gz"
 #: in the order of their values in the download, 1 to 13
@@ -28,7 +29,6 @@ ORGANS = (
 )  # fmt: skip
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
-SPLITS = ("transunet", "folds")
 #: folders of images and labels, and of images without labels beside them
 _FOLDERS = (("img", "label", "../Testing"), ("imagesTr", "labelsTr", "imagesTs"))
 _NIFTI = {kind: re.compile(kind + r"(\d{4})(?i:\.nii(?:\.gz)?)") for kind in ("img", "label")}
@@ -46,7 +46,7 @@ class SynapseOptions(VolumeOptions):
         help="TransUNet's eight in its order, CHAOS's four, or all (default: 8)",
     )
     split: str = option(
-        "--split", choices=SPLITS, default=SPLITS[0],
+        "--split", choices=("transunet", "folds"), default="transunet",
         help="transunet: its 12 test cases are the test set; folds: all cases are training cases (default: transunet)",
     )  # fmt: skip
 

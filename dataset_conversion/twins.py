@@ -33,18 +33,12 @@ def twins_in(digests: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 def first_of_each(names: Iterable[Name], pairs: Iterable[tuple[Name, Name]]) -> dict[Name, Name]:
     """Every name's group, called after the first of its names in their order; the pairs say who belongs together."""
-    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    group = {name: name for name in order}
+    from scipy.cluster.hierarchy import DisjointSet  # only here, as it takes long to import
 
-    def find(name: Name) -> Name:
-        while group[name] != name:
-            name = group[name]
-        return name
-
+    groups, first = DisjointSet(names), {}
     for one, other in pairs:
-        early, late = sorted((find(one), find(other)), key=order.__getitem__)
-        group[late] = early
-    return {name: find(name) for name in order}
+        groups.merge(one, other)
+    return {name: first.setdefault(groups[name], name) for name in groups}
 
 
 def in_one_fold(splits: Splits, twins: Mapping[str, str], cases_of: Mapping[str, Iterable[str]]) -> Splits:

@@ -136,15 +136,10 @@ def write_cases(
 def _write_anew(job: tuple[Path, ...], label_map: Mapping[int, int], reading: Reading) -> float:
     """Writes an image, or a label, whose job also names its image; the degrees by which its axes were turned."""
     source, target, *of = job
-    if not of:
-        image, angle = reading.read(source, read_image)
-        image = reading.final(image)
-        write_image(image.values, image, target)
-        return angle
-    label, angle = reading.read(source, read_label_map)
-    of_image = reading.read(of[0], read_image)[0] if reading.label_header == "image" else None
-    label = reading.final(label, of_image)
-    write_image(relabel(label.values, label_map), label, target)
+    image, angle = reading.read(source, read_label_map if of else read_image)
+    of_image = reading.read(of[0], read_image)[0] if of and reading.label_header == "image" else None
+    image = reading.final(image, of_image)
+    write_image(relabel(image.values, label_map) if of else image.values, image, target)
     return angle
 
 
