@@ -4,16 +4,14 @@ Case, channel and label names are those of nnU-Net's own conversion (Dataset027_
 either dataset fit the other. New are the checks, the folds stratified by pathology, the user's own split, test labels.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_of
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 from nnunet_shapekd.files.patients import acdc_folders, read_info
 from nnunet_shapekd.files.walking import file_trouble, walk
 
@@ -25,7 +23,7 @@ LAYOUTS = "ROOT/training (and ROOT/testing), ROOT/database/training (and testing
 _NIFTI = re.compile(r"(patient\d+)_(?:frame(\d{2,})(_gt)?|4d.*)\.nii(?:\.gz)?")
 
 
-def find_patients(root: Path) -> Found:
+def find_patients(root: Path, options: VolumeOptions) -> Found:
     """Patients below ROOT, see :func:`~nnunet_shapekd.files.patients.acdc_folders`."""
     if not root.is_dir():
         raise ConversionError(f"{root}: no such folder; ROOT is the extracted ACDC download: {LAYOUTS}")
@@ -88,24 +86,18 @@ def _frame_problems(folder: Path, frames: list[int], info: dict[str, str]) -> li
 
 
 def convert_acdc(root: str | Path, options: VolumeOptions = VolumeOptions()) -> Path:  # noqa: B008 (frozen)
-    """Converts the ACDC download, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    target = check_target(options, "ACDC", 27)
-    description = {
-        "channel_names": {"0": "cineMRI"},
-        "labels": LABELS,
-        "numTraining": None,
-        "file_ending": ".nii.gz",
-        "name": target.name,
-        "description": "Automated Cardiac Diagnosis Challenge, short-axis cine MRI, end diastole and end systole",
-        "reference": "https://www.creatis.insa-lyon.fr/Challenge/acdc/",
-        "citation": "Bernard et al., IEEE Transactions on Medical Imaging 37(11):2514-2525, 2018",
-        "licence": "see the terms of the ACDC download",
-    }
-    as_they_are = {value: value for value in LABELS.values() if value}
-    return volumes.convert_volumes(find_patients(Path(root)), target, options, as_they_are, description)
+    """Converts the ACDC download; returns and raises as :func:`~.volumes.convert_volumes`."""
+    return VolumeSet(
+        name="ACDC",
+        dataset_id=27,
+        channel="cineMRI",
+        labels=LABELS,
+        more={"numTraining": None, "file_ending": ".nii.gz"},
+        title="Automated Cardiac Diagnosis Challenge, short-axis cine MRI, end diastole and end systole",
+        reference="https://www.creatis.insa-lyon.fr/Challenge/acdc/",
+        citation="Bernard et al., IEEE Transactions on Medical Imaging 37(11):2514-2525, 2018",
+        terms="ACDC",
+    ).convert(root, options, find_patients)
 
 
 _COMMAND = Command(convert_acdc, VolumeOptions, f"the extracted ACDC download: {LAYOUTS}", dataset_id=27, name="ACDC")

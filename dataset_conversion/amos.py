@@ -8,17 +8,15 @@ The official validation cases become the test set, the training cases are divide
 Synapse, so that models of one are judged on the other, and models of CT on MRI.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
-from nnunet_shapekd.dataset_conversion.downloads import nifti_files
+from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import organs_map
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
+from nnunet_shapekd.dataset_conversion.target import Command, option
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 #: modality -> nnU-Net's channel name and dataset id by default
 MODALITIES = {"ct": ("CT", 38), "mr": ("MRI", 39)}
@@ -31,7 +29,7 @@ ORGANS = (
     "prostate_or_uterus",
 )  # fmt: skip
 _NIFTI = re.compile(r"amos_(\d{4})(?i:\.nii(?:\.gz)?)")
-_FOLDER = re.compile(r"(images|labels)(Tr|Va|Ts)")
+_KINDS = {f"{kind}s{part}": kind for kind in ("image", "label") for part in ("Tr", "Va", "Ts")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,54 +43,43 @@ class AmosOptions(VolumeOptions):
     )  # fmt: skip
 
 
-def find_cases(root: Path, modality: str) -> Found:
+def find_cases(root: Path, options: AmosOptions) -> Found:
     """The labelled cases of a modality; the official validation cases are test cases."""
-    found = Found(root)
-    files: dict[str, list[tuple[int, Path]]] = {"images": [], "labels": []}
-    validation: set[int] = set()
-    others: list[Path] = []
-    for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
-        number, folder = int(match[1]), _FOLDER.fullmatch(path.parent.name)
-        if not folder:
-            found.problems.append(f"{path}: expected to lie in a folder of {LAYOUT}; move it there or away")
-        elif (number <= LAST_OF_CT) == (modality == "ct"):
-            files[folder[1]].append((number, path))
-            validation |= {number} if folder[2] == "Va" else set()
-        else:
-            others.append(path)
+    found, modality = Found(root), options.modality
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int] | None:
+        number, kind = int(match[1]), _KINDS.get(path.parent.name)
+        if (number <= LAST_OF_CT) != (modality == "ct"):
+            kind = kind and f"files were left out: they are not {modality}."
+        return (kind, number) if kind else None
+
     unlabelled: list[Path] = []
-    for number, (image, label) in found.pair(files["images"], files["labels"]).items():
+    for number, (image, label) in found.pairs(LAYOUT, _NIFTI, place, f"{modality} images").items():
         if label is None and image.parent.name == "imagesTs":
             unlabelled.append(image)
         else:
-            found.add(number, f"amos_{number:04d}", image, label, number in validation)
-    if not files["images"]:
-        found.problems.append(f"{root}: no {modality} images; expected {LAYOUT}")
+            is_test = any(path.parent.name.endswith("Va") for path in (image, label) if path)
+            found.add(number, f"amos_{number:04d}", image, label, is_test)
     found.leave_out(unlabelled, f"{modality} images of imagesTs have no labels and were left out.")
-    found.leave_out(others, f"files were left out: they are not {modality}.")
     return found
 
 
 def convert_amos(root: str | Path, options: AmosOptions) -> Path:
-    """Converts CT or MRI of AMOS22, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    if options.modality not in MODALITIES:
-        raise ConversionError(f"--modality: expected {', '.join(MODALITIES)}, got {options.modality}")
-    channel, dataset_id = MODALITIES[options.modality]
-    values = organs_map(ORGANS, options.organs)
-    target = check_target(options, f"AMOS{options.modality}", dataset_id)
-    description = {
-        "channel_names": {"0": channel},
-        "labels": label_maps.name_labels(values, dict(enumerate(ORGANS, 1))),
-        "name": target.name,
-        "description": f"Multi-modality abdominal multi-organ segmentation challenge 2022, {channel}",
-        "reference": "https://amos22.grand-challenge.org/",
-        "citation": "Ji et al., AMOS: a large-scale abdominal multi-organ benchmark, NeurIPS 2022",
-        "licence": "see the terms of the AMOS22 download",
-    }
-    return volumes.convert_volumes(find_cases(Path(root), options.modality), target, options, values, description, "")
+    """Converts CT or MRI of AMOS22; returns and raises as :func:`~.volumes.convert_volumes`."""
+    channel, dataset_id = MODALITIES[options.chosen("modality")]
+    values = organs_map(ORGANS, options.chosen("organs"))
+    return VolumeSet(
+        name=f"AMOS{options.modality}",
+        dataset_id=dataset_id,
+        channel=channel,
+        labels=label_maps.name_labels(values, dict(enumerate(ORGANS, 1))),
+        label_map=values,
+        title=f"Multi-modality abdominal multi-organ segmentation challenge 2022, {channel}",
+        reference="https://amos22.grand-challenge.org/",
+        citation="Ji et al., AMOS: a large-scale abdominal multi-organ benchmark, NeurIPS 2022",
+        terms="AMOS22",
+        plan_arguments="",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(

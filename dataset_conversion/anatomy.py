@@ -1,7 +1,5 @@
 """What label maps say about themselves: how a set lies in the grid, and whether a heart's classes are called right."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -23,12 +21,7 @@ _THICK = 2.0
 
 
 class Looking:
-    """Looks at every training label map of a set while it is checked.
-
-    Args:
-        label_map: source value -> target value.
-        description: dataset.json; sets without a left ventricle and its myocardium have no rings.
-    """
+    """Looks at every training label map of a set while it is checked; its rings, if dataset.json has lv and myo."""
 
     def __init__(self, label_map: Mapping[int, int], description: Mapping[str, Any]) -> None:
         self.label_map, self.classes = label_map, labels_of_dataset(description).classes

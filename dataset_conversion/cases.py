@@ -1,7 +1,5 @@
 """Patients and their 3D cases on the way to nnU-Net's raw format, and what may be wrong with their files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,8 +61,8 @@ def check_cases(
     label_map: Mapping[int, int],
     advice: str,
     processes: int,
-    reading: Reading = AS_THEY_ARE,
-    look: Callable[[str, LabelMap], None] | None = None,
+    reading: Reading,
+    look: Callable[[str, LabelMap], None],
 ) -> tuple[list[str], dict[str, str]]:
     """All problems of all cases, in their order, and the digests of the images by case; see :func:`check_case`."""
     check = partial(check_case, label_map=label_map, advice=advice, reading=reading, look=look)

@@ -8,8 +8,6 @@ public loaders read it; the download itself was not at hand.
 Organs are called as in Synapse, so that models of CT are judged on MRI: convert Synapse or AMOS with ``--organs 4``.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 from functools import partial
@@ -18,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_shapekd.dataset_conversion import volumes
-from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.dicom import read_series
 from nnunet_shapekd.dataset_conversion.downloads import names_in
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import CHAOS_ORGANS
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
 from nnunet_shapekd.files.parallel import map_in_processes
@@ -103,39 +100,36 @@ def stack(job: tuple[int, Path], into: Path) -> list[str]:
     return []
 
 
-def convert_chaos(root: str | Path, options: VolumeOptions = VolumeOptions()) -> Path:  # noqa: B008 (frozen)
-    """Converts the T2-SPIR images of CHAOS, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    root = Path(root)
-    target = check_target(options, "CHAOST2", 41)
+def find_cases(root: Path, options: VolumeOptions, into: Path) -> Found:
+    """The patients with masks, whose slices are stacked into a folder."""
     folders, problems, unlabelled = find_folders(root)
-    found = Found(root)
+    found, jobs = Found(root), sorted(folders.items())
     if unlabelled:
         found.remarks.append(f"{unlabelled} patients have no masks and were left out.")
+    wrong = map_in_processes(partial(stack, into=into), jobs, options.processes, "Reading slices", 4)
+    if problems := problems + [problem for of_patient in wrong for problem in of_patient]:
+        raise ConversionError(problems)
+    for number, folder in jobs:
+        image, label = (into / f"{number}_{kind}.nii.gz" for kind in ("image", "label"))
+        found.add(number, f"CHAOS{number:02d}", image, label, source=folder)
+        found.left_out += [*(folder / "DICOM_anon").iterdir(), *(folder / "Ground").iterdir()]
+    return found
+
+
+def convert_chaos(root: str | Path, options: VolumeOptions = VolumeOptions()) -> Path:  # noqa: B008 (frozen)
+    """Converts the T2-SPIR images of CHAOS; returns and raises as :func:`~.volumes.convert_volumes`."""
     with tempfile.TemporaryDirectory(prefix="shapekd-chaos-") as stacked:
-        jobs = sorted(folders.items())
-        wrong = map_in_processes(partial(stack, into=Path(stacked)), jobs, target.processes, "Reading slices", 4)
-        if problems := problems + [problem for of_patient in wrong for problem in of_patient]:
-            raise ConversionError(problems)
-        for number, folder in jobs:
-            name = f"CHAOS{number:02d}"
-            case = Case(name, *(Path(stacked, f"{number}_{kind}.nii.gz") for kind in ("image", "label")), "Tr")
-            found.left_out += [*(folder / "DICOM_anon").iterdir(), *(folder / "Ground").iterdir()]
-            row = {"case": name, "patient": name, "subset": "", "source": folder.relative_to(root).as_posix()}
-            found.patients[number] = Patient(name, "Tr", [case], [row])
-        description = {
-            "channel_names": {"0": "MRI"},
-            "labels": LABELS,
-            "name": target.name,
-            "description": "Combined healthy abdominal organ segmentation challenge, T2-SPIR MRI",
-            "reference": "https://chaos.grand-challenge.org/",
-            "citation": "Kavur et al., Medical Image Analysis 69:101950, 2021",
-            "licence": "see the terms of the CHAOS download",
-        }
-        as_they_are = {value: value for value in LABELS.values() if value}
-        return volumes.convert_volumes(found, target, options, as_they_are, description, "")
+        return VolumeSet(
+            name="CHAOST2",
+            dataset_id=41,
+            channel="MRI",
+            labels=LABELS,
+            title="Combined healthy abdominal organ segmentation challenge, T2-SPIR MRI",
+            reference="https://chaos.grand-challenge.org/",
+            citation="Kavur et al., Medical Image Analysis 69:101950, 2021",
+            terms="CHAOS",
+            plan_arguments="",
+        ).convert(root, options, partial(find_cases, into=Path(stacked)))
 
 
 _COMMAND = Command(convert_chaos, VolumeOptions, f"the extracted download: {LAYOUT}", dataset_id=41, name="CHAOST2")

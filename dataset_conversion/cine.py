@@ -1,7 +1,5 @@
 """4D cine MRI in a NIfTI file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A volume from the DICOM files of its slices, ordered by where they lie and not by their names or numbers."""
 
-from __future__ import annotations
-
 import contextlib
 import locale
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Files in an extracted download."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path

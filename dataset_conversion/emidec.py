@@ -8,70 +8,55 @@ Labels (cavity 1, myocardium 2, infarction 3, no-reflow 4) become ACDC's: infarc
 right ventricle is not annotated: the dataset says so, and it is not judged.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
+from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
-from nnunet_shapekd.dataset_conversion.cases import Case
-from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
-from nnunet_shapekd.dataset_conversion.target import Command, check_target
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.target import Command
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 LAYOUT = "Case_N006/Images/Case_N006.nii.gz and Case_N006/Contours/Case_N006.nii.gz"
 NAMES = {1: "LVC", 2: "MLV", 3: "infarction", 4: "no_reflow"}
 LABEL_MAP = {1: 3, 2: 2, 3: 2, 4: 2}
 GROUPS = {"N": "normal", "P": "pathological", "": ""}
 _NIFTI = re.compile(r"Case_([NP]?)(\d+)(?i:\.nii(?:\.gz)?)")
+_KINDS = {"images": "image", "contours": "label"}
 
 
-def find_cases(root: Path) -> Found:
+def find_cases(root: Path, options: LabelOptions) -> Found:
     """The labelled cases."""
     found = Found(root)
-    files: dict[str, list[tuple[int, Path]]] = {"images": [], "contours": []}
-    group_of: dict[int, str] = {}
-    for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
-        kind = path.parent.name.lower()
-        if kind not in files:
-            found.problems.append(f"{path}: expected to lie in Images or Contours, as {LAYOUT}; move it there or away")
-            continue
-        files[kind].append((int(match[2]), path))
-        group_of[int(match[2])] = match[1]
-    unlabelled: dict[str, Path] = {}
-    for number, (image, label) in found.pair(files["images"], files["contours"]).items():
-        name = f"EMIDEC_{group_of[number]}{number:03d}"
-        if label is None:
-            unlabelled[name] = image
-            continue
-        group = GROUPS[group_of[number]]
-        row = {"case": name, "patient": name, "subset": "", "group": group}
-        row["source"] = image.relative_to(root).as_posix()
-        found.patients[number] = Patient(name, "Tr", [Case(name, image, label, "Tr")], [row], (), group)
-    found.leave_out(unlabelled.values(), f"images have no label and were left out: {few([*unlabelled])}.")
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int] | None:
+        kind = _KINDS.get(path.parent.name.lower())
+        return (kind, int(match[2])) if kind else None
+
+    def name(number: int, image: Path) -> str:
+        return f"EMIDEC_{_NIFTI.fullmatch(image.name)[1]}{number:03d}"
+
+    for number, (image, label) in found.pairs(LAYOUT, _NIFTI, place, unlabelled=name).items():
+        group = GROUPS[_NIFTI.fullmatch(image.name)[1]]
+        found.add(number, name(number, image), image, label, group=group)
     return found
 
 
 def convert_emidec(root: str | Path, options: LabelOptions = LabelOptions()) -> Path:  # noqa: B008 (frozen)
-    """Converts EMIDEC, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes` and for a wrong label map.
-    """
+    """Converts EMIDEC; returns and raises as :func:`~.volumes.convert_volumes` (a wrong map, too)."""
     label_map = options.label_map(LABEL_MAP)
-    target = check_target(options, "EMIDEC", 36)
-    as_acdc = {"labels": LABELS, "not_annotated": ["RV"]}
-    own = {"labels": label_maps.name_labels(label_map, NAMES, options.names)} if options.labels else as_acdc
-    description = {
-        "channel_names": {"0": "LGE"},
-        **own,
-        "name": target.name,
-        "description": "Evaluation of Myocardial Infarction from Delayed-Enhancement cardiac MRI challenge 2020",
-        "reference": "http://emidec.com/",
-        "citation": "Lalande et al., Data 5(4):89, 2020",
-        "licence": "see the terms of the EMIDEC download",
-    }
-    return volumes.convert_volumes(find_cases(Path(root)), target, options, label_map, description)
+    return VolumeSet(
+        name="EMIDEC",
+        dataset_id=36,
+        channel="LGE",
+        labels=label_maps.name_labels(label_map, NAMES, options.names) if options.labels else LABELS,
+        label_map=label_map,
+        more={} if options.labels else {"not_annotated": ["RV"]},
+        title="Evaluation of Myocardial Infarction from Delayed-Enhancement cardiac MRI challenge 2020",
+        reference="http://emidec.com/",
+        citation="Lalande et al., Data 5(4):89, 2020",
+        terms="EMIDEC",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(

@@ -1,7 +1,5 @@
 """Who is trained on and who is not: folds by patient, and a user's own lists."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,12 +39,9 @@ def folds_by_patient(
 
 
 def splits_by_patient(patients: Iterable[Any], seed: int, val: Iterable[str] | None = None, **advice: str) -> Splits:
-    """Five folds of the training patients, or the one in which those named validate.
+    """Five folds (:func:`folds_by_patient`) of those to train on, or the one in which the names ``val`` validate.
 
-    Args:
-        patients: each with a name, a subset, a stratum and cases.
-        seed: as of :func:`folds_by_patient`; likewise the advice.
-        val: names.
+    Patients have a name, a subset, a stratum and cases.
     """
     training = [patient for patient in patients if patient.subset == "Tr"]
     stratum_of = {patient.name: patient.stratum for patient in training}
@@ -55,12 +50,7 @@ def splits_by_patient(patients: Iterable[Any], seed: int, val: Iterable[str] | N
 
 
 def splits_of(cases_of: Mapping[str, Sequence[str]], folds: Iterable[Iterable[str]]) -> Splits:
-    """Each fold's patients validate, with all their cases, and the others train.
-
-    Args:
-        cases_of: training patient -> its cases.
-        folds: the patients of each.
-    """
+    """Each fold's patients validate, with all their cases (training patient -> its cases), and the others train."""
     return [
         {
             "train": sorted(case for patient in cases_of.keys() - fold for case in cases_of[patient]),

@@ -1,7 +1,5 @@
 """Whether a NIfTI header says one thing about a volume's geometry, and what nnU-Net's reader makes of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,7 @@ def header_problems(path: Path, image: Image) -> list[str]:
 
     with nibabel.openers.Opener(path) as file:
         start = file.read(540)
-    kind = nibabel.Nifti2Header if _is_nifti2(start) else nibabel.Nifti1Header
+    kind = nibabel.Nifti2Header if nibabel.Nifti2Header.may_contain_header(start) else nibabel.Nifti1Header
     header = kind(start[: kind.sizeof_hdr], check=False)  # nibabel's own check would put things right
     sizes = header["pixdim"][1:4].astype(float)
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
@@ -53,10 +51,6 @@ def header_problems(path: Path, image: Image) -> list[str]:
             f"{path}: its axes are not perpendicular, at which ITK, nnU-Net's first reader, ends; correct it"
         )
     return problems
-
-
-def _is_nifti2(start: bytes) -> bool:
-    return 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
 
 
 def _row(numbers: np.ndarray | tuple[float, ...]) -> str:

@@ -1,11 +1,10 @@
 """Finding images and pairing them with their masks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -189,28 +188,20 @@ def find_preset_cases(root: Path, preset: Preset, classes: Sequence[str], unmask
     raise ConversionError([*found.problems, expected])
 
 
-def find_plain_cases(
-    images: str | Path,
-    masks: str | Path,
-    test_images: str | Path | None,
-    test_masks: str | Path | None,
-    mask_pattern: str | None,
-    classes: Sequence[str],
-    image_pattern: str | None = None,
-    unmasked: str = "refuse",
-) -> Images:
-    """What there is in the user's own folders; the arguments are those of `convert_images`.
+def find_plain_cases(images: str | Path, options: Any, classes: Sequence[str], unmasked: str = "refuse") -> Images:
+    """What there is in the user's own folders; the options are those of `convert_images`.
 
     Raises:
         ConversionError: for arguments that do not fit together, a folder that is missing, or one without images.
     """
-    pattern, of_images = mask_pattern or ANY, image_pattern or ANY
+    pattern, of_images = options.mask_pattern or ANY, options.image_pattern or ANY
     compiled = case_pattern(pattern, "--mask-pattern", re.IGNORECASE)
     case_pattern(of_images, "--image-pattern", re.IGNORECASE)
-    if test_masks is not None and test_images is None:
+    if options.test_masks is not None and options.test_images is None:
         raise ConversionError("--test-masks: needs --test-images")
     every = Images()
-    for subset, picture_folder, mask_folder in (("Tr", images, masks), ("Ts", test_images, test_masks)):
+    test = ("Ts", options.test_images, options.test_masks)
+    for subset, picture_folder, mask_folder in (("Tr", images, options.masks), test):
         if picture_folder is None:
             continue
         walks = [_walk(Path(picture_folder), "IMAGES" if subset == "Tr" else "--test-images")]

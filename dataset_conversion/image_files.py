@@ -1,7 +1,5 @@
 """Reading, checking and writing the image and masks of one case."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which images belong together: of one patient, or the same image again; and the folds that keep them so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,13 +18,9 @@ def with_groups(
     stratum: Callable[[str], str] | None,
     part: Callable[[str], str] | None,
 ) -> tuple[list[ImageCase], list[str]]:
-    """The cases with group, stratum and subset, and problems; a group lies in one subset.
+    """The cases with group (by default its own), stratum (as found) and subset; problems: a group has one subset alone.
 
-    Args:
-        cases: as they were found.
-        group: of a case's key; by default each case is its own.
-        stratum: likewise; by default as found.
-        part: likewise of an official split, of which "test" goes to imagesTs.
+    All three are found in a case's key; of an official split's parts "test" goes to imagesTs.
     """
     grouped: list[ImageCase] = []
     problems: list[str] = []

@@ -1,7 +1,5 @@
 """What the masks of 2D images mean: classes, their values, which lie inside which."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ of different size, images without mask, masks without image, empty masks (see --
 files cut short are refused, all at once.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,9 +29,6 @@ from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, O
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.parallel import map_in_processes
 
-CHANNELS = ("auto", "grey", "rgb")
-EMPTY = ("refuse", "keep", "leave-out")
-UNMASKED = ("refuse", "leave-out")
 #: what a user's own folders say, where the options say nothing
 PLAIN = Preset(channels="auto", threshold=None)
 # Starting a worker costs about as much as reading this many pictures of a megapixel.
@@ -85,17 +80,19 @@ class ImageOptions(Options):
     test_images: str | Path | None = option("--test-images", metavar="FOLDER", help="for imagesTs")
     test_masks: str | Path | None = option("--test-masks", metavar="FOLDER", help="for labelsTs")
     channels: str | None = option(
-        "--channels", choices=CHANNELS, help="make all images so (default: as they are, if all alike)"
+        "--channels", choices=("auto", "grey", "rgb"), help="make all images so (default: as they are, if all alike)"
     )
     exif: str = option(
         "--exif", choices=pictures.EXIF, default="refuse", help="files that viewers turn (default: %(default)s)"
     )
     empty: str | None = option(
-        "--empty", choices=EMPTY, help="masks without any class (default: refuse, or the preset's)"
+        "--empty",
+        choices=("refuse", "keep", "leave-out"),
+        help="masks without any class (default: refuse, or the preset's)",
     )
     unmasked: str | None = option(
         "--unmasked",
-        choices=UNMASKED,
+        choices=("refuse", "leave-out"),
         help="images without a mask, or without one of the masks (default: refuse, or the preset's)",
     )
     exclude: Sequence[str] = option("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
@@ -121,8 +118,7 @@ def _preset(options: ImageOptions) -> Preset:
                 "expected IMAGES MASKS and --labels, like --labels polyp:255, or --preset NAME and ROOT"
             )
         return PLAIN
-    if name not in ALL_PRESETS:
-        raise ConversionError(f"--preset {name}: expected one of {', '.join(ALL_PRESETS)}")
+    options.chosen("preset")
     if any((options.masks, options.test_images, options.test_masks, options.mask_pattern, options.image_pattern)):
         raise ConversionError(f"--preset {name}: knows its folders; give ROOT only, no MASKS, test folders or patterns")
     return ALL_PRESETS[name]
@@ -135,14 +131,8 @@ def _reading(options: ImageOptions, preset: Preset) -> Reading:
         value = getattr(options, name)
         return getattr(preset, name) if value is None else value
 
-    for argument, value, allowed in (
-        ("--channels", given("channels"), CHANNELS),
-        ("--exif", options.exif, pictures.EXIF),
-        ("--empty", given("empty"), EMPTY),
-        ("--unmasked", given("unmasked"), UNMASKED),
-    ):
-        if value not in allowed:
-            raise ConversionError(f"{argument} {value}: expected {', '.join(allowed)}")
+    for name in ("channels", "exif", "empty", "unmasked"):
+        options.chosen(name)
     patterns = options.mask_pattern or "".join(layout.masks for layouts in preset.layouts[:1] for layout in layouts[:1])
     per_file = "(?P<label>" in patterns
     try:
@@ -199,9 +189,7 @@ def convert_images(images: str | Path, options: ImageOptions) -> Path:
     if options.preset:
         found = find_preset_cases(Path(images), preset, classes, reading.unmasked)
     else:
-        folders = (images, options.masks, options.test_images, options.test_masks)
-        patterns = (options.mask_pattern, classes, options.image_pattern, reading.unmasked)
-        found = find_plain_cases(*folders, *patterns)
+        found = find_plain_cases(images, options, classes, reading.unmasked)
     cases, problems = without(found.cases, found.problems, options.exclude)
     unmasked = [case for case in cases if case.unmasked]
     cases = [case for case in cases if not case.unmasked]

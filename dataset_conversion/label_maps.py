@@ -1,7 +1,5 @@
 """Label values of a download brought to those of nnU-Net: 0 background, then 1, 2, ... without gaps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -5,16 +5,14 @@ likewise, and `ct_test/ct_test_2001_image.nii.gz` and on, whose labels are not p
 code reads; the download itself was not at hand. The label 421 of mr_train_1010 is left atrium, which is 420 elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
-from nnunet_shapekd.dataset_conversion.downloads import nifti_files
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions
+from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.target import Command, option
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: modality -> nnU-Net's channel name (CT has a normalisation of its own) and dataset id by default
 MODALITIES = {"ct": ("CT", 32), "mr": ("MRI", 33)}
@@ -33,52 +31,40 @@ class MmwhsOptions(LabelOptions):
     modality: str = option("--modality", required=True, choices=list(MODALITIES), help="which images")
 
 
-def find_cases(root: Path, modality: str) -> Found:
+def find_cases(root: Path, options: MmwhsOptions) -> Found:
     """The cases of a modality; the challenge's test cases are test cases."""
-    found = Found(root)
-    sorted_files = found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT)
-    files = [file for file in sorted_files if file[0][1] == modality]
-    images, labels = (
-        [(int(match[3]), path) for match, path in files if match[4] == kind] for kind in ("image", "label")
-    )
-    test = {int(match[3]) for match, _ in files if match[2] == "test"}
-    for number, (image, label) in found.pair(images, labels).items():
-        part = "test" if number in test else "train"
-        found.add(number, f"{modality}_{part}_{number}", image, label, number in test)
-    if not images:
-        found.problems.append(f"{root}: no {modality} images; expected {LAYOUT}")
-    others = [path for match, path in sorted_files if match[1] != modality]
-    found.leave_out(others, f"files were left out: they are not {modality}.")
-    encrypted = [path for match, path in files if match[4].startswith("label_encrypt")]
-    found.leave_out(encrypted, "encrypted labels were left out.")
+    found, modality = Found(root), options.modality
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int]:
+        if match[1] != modality:
+            return f"files were left out: they are not {modality}.", int(match[3])
+        return match[4] if match[4] in ("image", "label") else "encrypted labels were left out.", int(match[3])
+
+    for number, (image, label) in found.pairs(LAYOUT, _NIFTI, place, f"{modality} images").items():
+        part = _NIFTI.fullmatch(image.name)[2]
+        found.add(number, f"{modality}_{part}_{number}", image, label, part == "test")
     return found
 
 
 def convert_mmwhs(root: str | Path, options: MmwhsOptions) -> Path:
-    """Converts CT or MRI of MM-WHS, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes` and for a wrong label map.
-    """
-    if options.modality not in MODALITIES:
-        raise ConversionError(f"--modality: expected {', '.join(MODALITIES)}, got {options.modality}")
-    channel, dataset_id = MODALITIES[options.modality]
+    """Converts CT or MRI of MM-WHS; returns and raises as :func:`~.volumes.convert_volumes` (a wrong map, too)."""
+    channel, dataset_id = MODALITIES[options.chosen("modality")]
     label_map = dict(options.label_map(LABEL_MAP))
     names = {**NAMES, **{slip: NAMES[value] for slip, value in SLIPS.items()}}
     if options.modality == "mr":
         label_map |= {s: label_map[v] for s, v in SLIPS.items() if v in label_map and s not in label_map}
-    target = check_target(options, f"MMWHS{options.modality}", dataset_id)
-    description = {
-        "channel_names": {"0": channel},
-        "labels": label_maps.name_labels(label_map, names, options.names),
-        "name": target.name,
-        "description": f"Multi-Modality Whole Heart Segmentation challenge 2017, {channel}",
-        "reference": "https://zmiclab.github.io/zxh/0/mmwhs/",
-        "citation": "Zhuang et al., Medical Image Analysis 58:101537, 2019",
-        "licence": "see the terms of the MM-WHS download",
-    }
-    return volumes.convert_volumes(
-        find_cases(Path(root), options.modality), target, options, label_map, description, ""
-    )
+    return VolumeSet(
+        name=f"MMWHS{options.modality}",
+        dataset_id=dataset_id,
+        channel=channel,
+        labels=label_maps.name_labels(label_map, names, options.names),
+        label_map=label_map,
+        title=f"Multi-Modality Whole Heart Segmentation challenge 2017, {channel}",
+        reference="https://zmiclab.github.io/zxh/0/mmwhs/",
+        citation="Zhuang et al., Medical Image Analysis 58:101537, 2019",
+        terms="MM-WHS",
+        plan_arguments="",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(

@@ -10,8 +10,6 @@ The frames ED and ES become the 3D cases CODE_ED and CODE_ES, their labels (LV 1
 model of either dataset fits the other. nnU-Net's own conversion leaves the labels and names cases by frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,11 +22,12 @@ from nnunet_shapekd.dataset_conversion.cases import label_gaps, name_problems, s
 from nnunet_shapekd.dataset_conversion.cine import read_cine
 from nnunet_shapekd.dataset_conversion.folds import Splits, splits_by_patient, splits_problems
 from nnunet_shapekd.dataset_conversion.headers import header_problems
-from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table, left_out
-from nnunet_shapekd.dataset_conversion.reading import Reading, reading_of, reading_option
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, listed, option
+from nnunet_shapekd.dataset_conversion.mnms_download import LAYOUT, Patient, find_patients, find_table
+from nnunet_shapekd.dataset_conversion.reading import Reading, repair_remark
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.twins import digest, keep_together
-from nnunet_shapekd.dataset_conversion.vendors import judged_vendors, learned_vendors, vendor_remark
+from nnunet_shapekd.dataset_conversion.vendors import VendorOptions
+from nnunet_shapekd.dataset_conversion.volumes import VolumeSet
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset
 from nnunet_shapekd.files.images import of_sitk, write_by_itk, write_image
 from nnunet_shapekd.files.label_maps import as_label_map, relabel, unknown_labels, values_in
@@ -40,11 +39,22 @@ LABEL_MAP = {1: 3, 2: 2, 3: 1}  # to ACDC's
 EXTRA = {"vendor_name": "VendorName", "pathology": "Pathology", "age": "Age", "sex": "Sex",
          "height": "Height", "weight": "Weight"}  # fmt: skip
 COLUMNS = ("case", "patient", "phase", "subset", "vendor", "centre", "frame", "n_frames", "repair_deg", *EXTRA)
+SET = VolumeSet(
+    name="MNMs",
+    dataset_id=28,
+    channel="cineMRI",
+    labels=LABELS,
+    more={"numTraining": None, "file_ending": ".nii.gz"},
+    title="Multi-Centre, Multi-Vendor and Multi-Disease challenge, short-axis cine MRI, ED and ES",
+    reference="https://www.ub.edu/mnms/",
+    citation="Campello et al., IEEE Transactions on Medical Imaging 40(12):3543-3554, 2021",
+    terms="M&Ms",
+)
 _CASES_PER_WORKER = 10  # a 4D file is read about three times as long as two 3D ones
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnmsOptions(Options):
+class MnmsOptions(Reading, VendorOptions):
     """Options of M&Ms; folders lie below ROOT."""
 
     table: str | Path | None = option(
@@ -64,11 +74,6 @@ class MnmsOptions(Options):
         default=FOLDERS[1:],
         help=f"folders below ROOT of the test patients (default: {' '.join(FOLDERS[1:])})",
     )
-    train_vendors: Sequence[str] | None = learned_vendors()
-    test_vendors: Sequence[str] | None = judged_vendors()
-    max_repair_deg: float = reading_option("max_repair_deg")
-    label_header: str = reading_option("label_header")
-    turn: str = reading_option("turn")
 
 
 def check_patient(patient: Patient, reading: Reading) -> tuple[Patient, list[str]]:
@@ -150,17 +155,15 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     Returns its folder; raises as :func:`~.volumes.convert_volumes`.
     """
     root = Path(root)
-    target = check_target(options, "MNMs", 28)
-    reading = reading_of(options)
-    table = find_table(root, options.table)
-    vendors = options.train_vendors, options.test_vendors
-    patients, problems = find_patients(root, table, options.train_from, options.test_from, *vendors)
+    target = check_target(options, SET.name, SET.dataset_id)
+    options.check()
+    patients, problems, remarks = find_patients(root, find_table(root, options.table), options)
     cases = [patient.case("ED") for patient in patients]
     problems += name_problems(cases) + label_gaps(cases)
     splits: Splits = []
     with listed(problems):
         splits = splits_by_patient(patients, target.seed, advice="see --train-from and --train-vendors")
-    check = partial(check_patient, reading=reading)
+    check = partial(check_patient, reading=options)
     seen = map_in_processes(check, patients, target.processes, "Checking patients", _CASES_PER_WORKER)
     problems = problems + [problem for _, found in seen for problem in found]
     patients = [patient for patient, _ in seen]
@@ -171,33 +174,22 @@ def convert_mnms(root: str | Path, options: MnmsOptions = MnmsOptions()) -> Path
     if problems:
         raise ConversionError(problems)
 
-    description = {
-        "channel_names": {"0": "cineMRI"},
-        "labels": LABELS,
-        "numTraining": None,
-        "file_ending": ".nii.gz",
-        "name": target.name,
-        "description": "Multi-Centre, Multi-Vendor and Multi-Disease challenge, short-axis cine MRI, ED and ES",
-        "reference": "https://www.ub.edu/mnms/",
-        "citation": "Campello et al., IEEE Transactions on Medical Imaging 40(12):3543-3554, 2021",
-        "licence": "see the terms of the M&Ms download",
-    }
     cases_of = {
         vendor: [case.name for patient in patients if patient.row["Vendor"] == vendor for case in patient.cases]
         for vendor in sorted({patient.row["Vendor"] for patient in patients})
     }
 
     def write(folder: Path) -> None:
-        write_one = partial(write_patient, folder=folder, reading=reading)
+        write_one = partial(write_patient, folder=folder, reading=options)
         map_in_processes(write_one, patients, target.processes, "Writing frames", _CASES_PER_WORKER)
 
     dataset = Dataset(
         target,
         [case for patient in patients for case in patient.cases],
-        description,
+        SET.description(target.name),
         splits,
         [_row(patient, phase) for patient in patients for phase in ("ED", "ES")],
-        left_out(root, table, patients) + twins + _remarks(patients),
+        remarks + twins + repair_remark({patient.name: patient.repair_deg for patient in patients}),
         [patient.name for patient in patients for _ in patient.cases],
         lists={"vendors.json": cases_of},
     )
@@ -210,15 +202,6 @@ def _row(patient: Patient, phase: str) -> dict[str, object]:
     start = [patient.case(phase).name, patient.name, phase, SUBSETS[patient.subset], row["Vendor"], row["Centre"]]
     known = [patient.frame(phase), patient.n_frames, f"{patient.repair_deg:.3f}"]
     return dict(zip(COLUMNS, [*start, *known, *(row.get(name, "") for name in EXTRA.values())], strict=True))
-
-
-def _remarks(patients: Sequence[Patient]) -> list[str]:
-    remarks = [vendor_remark([(patient.row["Vendor"], patient.subset) for patient in patients])]
-    repaired = [f"{patient.name} ({patient.repair_deg:.3f})" for patient in patients if patient.repair_deg]
-    if repaired:
-        axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
-        remarks.append(f"{axes}: {', '.join(repaired)}")
-    return remarks
 
 
 _COMMAND = Command(convert_mnms, MnmsOptions, f"the extracted M&Ms download: {LAYOUT}", dataset_id=28, name="MNMs")

@@ -9,30 +9,21 @@ The official division is by number: 1 to 160 train, 161 to 200 validate, 201 to 
 3) become ACDC's.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import tables, volumes
+from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.acdc import LABELS
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
 from nnunet_shapekd.dataset_conversion.mnms import LABEL_MAP
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.vendors import (
-    judged_vendors,
-    learned_vendors,
-    subset_by_vendor,
-    vendor_problems,
-    vendor_remark,
-)
-from nnunet_shapekd.dataset_conversion.volumes import Found, Patient, VolumeOptions
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
+from nnunet_shapekd.dataset_conversion.vendors import VendorOptions, vendor_remark
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = "dataset_information.csv and dataset/001/001_SA_ED.nii.gz, 001_SA_ED_gt.nii.gz, ..._ES, ..._LA_..."
-VIEWS, SPLITS = ("SA", "LA"), ("official", "folds")
 TABLE = "dataset_information.csv"
 REQUIRED = ("SUBJECT_CODE", "DISEASE", "VENDOR", "SCANNER", "FIELD")
 LAST_OF_TRAINING, LAST_OF_VALIDATION = 160, 200
@@ -40,18 +31,16 @@ _NIFTI = re.compile(r"(\d+)_(SA|LA)_(ED|ES|CINE)(_gt)?\.nii(?:\.gz)?", re.IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnms2Options(VolumeOptions):
+class Mnms2Options(VolumeOptions, VendorOptions):
     """Options of M&Ms-2."""
 
-    view: str = option("--view", choices=VIEWS, default="SA", help="short or long axis (default: %(default)s)")
+    view: str = option("--view", choices=("SA", "LA"), default="SA", help="short or long axis (default: %(default)s)")
     split: str = option(
         "--split",
-        choices=SPLITS,
-        default=SPLITS[0],
+        choices=("official", "folds"),
+        default="official",
         help="official: one fold, 1 to 160 train, 161 to 200 validate; folds: five of all 200 (default: %(default)s)",
     )
-    train_vendors: Sequence[str] | None = learned_vendors()
-    test_vendors: Sequence[str] | None = judged_vendors()
 
 
 def read_information(root: Path) -> dict[int, dict[str, str]]:
@@ -95,12 +84,11 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
         found.remarks.append(f"{len(absent)} patients of the table are not there: {few([str(n) for n in absent])}.")
     if not files:
         found.problems.append(f"{root}: no {options.view} images; expected {LAYOUT}")
-    vendors = options.train_vendors, options.test_vendors
-    found.problems += vendor_problems({rows[number]["VENDOR"] for number in files.keys() & rows.keys()}, *vendors)
+    found.problems += options.vendor_problems({rows[number]["VENDOR"] for number in files.keys() & rows.keys()})
     n_left_out = 0
     for number in sorted(files.keys() & rows.keys()):
         row = rows[number]
-        subset = subset_by_vendor("Tr" if number <= LAST_OF_VALIDATION else "Ts", row["VENDOR"], *vendors)
+        subset = options.subset_of(row["VENDOR"], "Tr" if number <= LAST_OF_VALIDATION else "Ts")
         if subset is None:
             n_left_out += 1
             found.left_out += files[number].values()
@@ -110,6 +98,7 @@ def find_patients(root: Path, options: Mnms2Options) -> Found:
         found.remarks.append(f"{n_left_out} patients of other vendors were left out (--test-vendors).")
     if options.split == "official":
         found.validate = {n for n in found.patients if LAST_OF_TRAINING < n <= LAST_OF_VALIDATION}
+    found.remarks.append(vendor_remark([(p.rows[0]["vendor"], p.subset) for p in found.patients.values() if p.rows]))
     return found
 
 
@@ -135,26 +124,19 @@ def _patient(
 
 
 def convert_mnms2(root: str | Path, options: Mnms2Options = Mnms2Options()) -> Path:
-    """Converts a view of M&Ms-2, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    for argument, value, allowed in (("--view", options.view, VIEWS), ("--split", options.split, SPLITS)):
-        if value not in allowed:
-            raise ConversionError(f"{argument}: expected {' or '.join(allowed)}, got {value}")
-    target = check_target(options, f"MNMs2{options.view}", 35)
-    found = find_patients(Path(root), options)
-    found.remarks.append(vendor_remark([(p.rows[0]["vendor"], p.subset) for p in found.patients.values() if p.rows]))
-    description = {
-        "channel_names": {"0": "cineMRI"},
-        "labels": LABELS,
-        "name": target.name,
-        "description": f"Multi-Disease, Multi-View and Multi-Centre challenge, cine MRI, {options.view}, ED and ES",
-        "reference": "https://www.ub.edu/mnms-2/",
-        "citation": "Martin-Isla et al., IEEE Journal of Biomedical and Health Informatics 27(7):3302-3313, 2023",
-        "licence": "see the terms of the M&Ms-2 download",
-    }
-    return volumes.convert_volumes(found, target, options, LABEL_MAP, description)
+    """Converts a view of M&Ms-2; returns and raises as :func:`~.volumes.convert_volumes`."""
+    options.chosen("split")
+    return VolumeSet(
+        name=f"MNMs2{options.chosen('view')}",
+        dataset_id=35,
+        channel="cineMRI",
+        labels=LABELS,
+        label_map=LABEL_MAP,
+        title=f"Multi-Disease, Multi-View and Multi-Centre challenge, cine MRI, {options.view}, ED and ES",
+        reference="https://www.ub.edu/mnms-2/",
+        citation="Martin-Isla et al., IEEE Journal of Biomedical and Health Informatics 27(7):3302-3313, 2023",
+        terms="M&Ms-2",
+    ).convert(root, options, find_patients)
 
 
 _COMMAND = Command(

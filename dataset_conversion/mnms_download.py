@@ -1,18 +1,17 @@
 """M&Ms' download: its table, and its images and labels by patient."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_shapekd.dataset_conversion import tables
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, ending_problems, names_in, nifti_below
 from nnunet_shapekd.dataset_conversion.target import ConversionError
-from nnunet_shapekd.dataset_conversion.vendors import subset_by_vendor, vendor_problems
-from nnunet_shapekd.files.walking import file_trouble, unused, walk
+from nnunet_shapekd.dataset_conversion.vendors import vendor_remark
+from nnunet_shapekd.files.walking import Walk, file_trouble, unused, walk
 
 LAYOUT = "ROOT/Training/Labeled/CODE/CODE_sa.nii.gz and CODE_sa_gt.nii.gz, Validation, Testing and a CSV"
 REQUIRED = ("External code", "Vendor", "Centre", "ED", "ES")
@@ -66,16 +65,6 @@ def find_table(root: Path, given: str | Path | None) -> Path:
     raise ConversionError(f"{root}: expected M&Ms' table (CSV) there or above; name it with --csv")
 
 
-def read_table(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The rows by patient, and what is wrong with them."""
-    rows: dict[str, dict[str, str]] = {}
-    problems = []
-    for row in tables.read_table(path, REQUIRED):
-        if rows.setdefault(row["External code"], row) != row:
-            problems.append(f"{path}: has two different rows of {row['External code']}; remove one")
-    return rows, problems
-
-
 def row_problems(path: Path, row: Mapping[str, str], code: str) -> list[str]:
     wrong = [
         f"{key} is no frame index: {row[key]!r}" for key in ("ED", "ES") if not re.fullmatch(r"\d+(\.0*)?", row[key])
@@ -114,33 +103,17 @@ def folder_problems(folder: Path, images: Collection[tuple[Path, str]], codes: C
     return problems
 
 
-def left_out(root: Path, table: Path, patients: Sequence[Patient]) -> list[str]:
-    """Remarks on the table's patients without an image below ROOT, those without labels, and files not used."""
-    there = walk(root)
-    found = {match[1] for path in there.files if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
-    remarks = []
-    if absent := sorted(read_table(table)[0].keys() - found):
-        remarks.append(f"{len(absent)} patients of the table are not in {root}: {', '.join(absent)}")
-    unlabelled = [*find_files(root / "Training/Unlabeled")[0].values()]
-    if unlabelled:
-        remarks.append(f"The {len(unlabelled)} patients of Training/Unlabeled have no labels and were left out.")
-    used = [path for patient in patients for path in (patient.image, patient.label) if path is not None]
-    return [*remarks, *unused(there, used + unlabelled, NIFTI_ENDINGS)]
+def find_patients(root: Path, table: Path, options: Any) -> tuple[list[Patient], list[str], list[str]]:
+    """The patients of the folders and vendors named, problems, and remarks on the others and on files not used.
 
-
-def find_patients(
-    root: Path,
-    table: Path,
-    train_from: Sequence[str],
-    test_from: Sequence[str],
-    train_vendors: Sequence[str] | None,
-    test_vendors: Sequence[str] | None = None,
-) -> tuple[list[Patient], list[str]]:
-    """The patients of the folders named, and problems; who is trained on, judged, or left out also by vendor."""
-    rows, problems = read_table(table)
-    problems = walk(root).problems + problems if root.is_dir() else problems
+    Args:
+        options: :class:`~.mnms.MnmsOptions`.
+    """
+    rows, problems = tables.rows_by("External code", table, REQUIRED)
+    there = walk(root) if root.is_dir() else Walk(root)
+    problems = there.problems + problems
     patients: dict[str, Patient] = {}
-    for folder in (*train_from, *test_from):
+    for folder in (*options.train_from, *options.test_from):
         if not (root / folder).is_dir():
             problems.append(f"{root / folder}: no such folder; expected {LAYOUT}, found: {names_in(root)}")
             continue
@@ -165,13 +138,22 @@ def find_patients(
                 wrong = row_problems(table, rows[code], code) + ending_problems(filter(None, (image, label)))
                 problems += wrong
                 if not wrong:
-                    subset = "Tr" if folder in train_from else "Ts"
+                    subset = "Tr" if folder in options.train_from else "Ts"
                     patients[code] = Patient(code, image, label, subset, rows[code])
-    vendors = train_vendors, test_vendors
-    problems += vendor_problems({patient.row["Vendor"] for patient in patients.values()}, *vendors)
+    problems += options.vendor_problems({patient.row["Vendor"] for patient in patients.values()})
     divided = [
         replace(patient, subset=subset)
         for _, patient in sorted(patients.items())
-        if (subset := subset_by_vendor(patient.subset, patient.row["Vendor"], *vendors))
+        if (subset := options.subset_of(patient.row["Vendor"], patient.subset))
     ]
-    return divided, problems
+    remarks = []
+    found = {match[1] for path in there.files if (match := _NIFTI.fullmatch(path.name)) and not match[2]}
+    if absent := sorted(rows.keys() - found):
+        remarks.append(f"{len(absent)} patients of the table are not in {root}: {', '.join(absent)}")
+    unlabelled = [*find_files(root / "Training/Unlabeled")[0].values()]
+    if unlabelled:
+        remarks.append(f"The {len(unlabelled)} patients of Training/Unlabeled have no labels and were left out.")
+    used = [path for patient in divided for path in (patient.image, patient.label) if path is not None]
+    remarks += unused(there, used + unlabelled, NIFTI_ENDINGS)
+    remarks.append(vendor_remark([(patient.row["Vendor"], patient.subset) for patient in divided]))
+    return divided, problems, remarks

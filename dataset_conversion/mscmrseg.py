@@ -12,16 +12,14 @@ second.
 Labels are brought to ACDC's order and names, so that a model of either dataset fits the other.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
-from nnunet_shapekd.dataset_conversion.downloads import few, nifti_files
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions
+from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.target import Command, option
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: sequence -> what file names call it, nnU-Net's dataset id by default
 SEQUENCES = {"LGE": ("LGE|DE", 29), "bSSFP": ("C0", 30), "T2": ("T2", 31)}
@@ -44,57 +42,42 @@ class MscmrsegOptions(LabelOptions):
     sequence: str = option("--sequence", required=True, choices=list(SEQUENCES), help="which images")
 
 
-def find_cases(root: Path, sequence: str) -> Found:
+def find_cases(root: Path, options: MscmrsegOptions) -> Found:
     """The labelled cases of a sequence; those whose label lies in a test folder are test cases."""
-    found = Found(root)
-    images, labels, scribbles = [], [], []
-    others: list[Path] = []
-    for match, path in found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT):
-        if re.fullmatch(SEQUENCES[sequence][0], match[2]):
-            is_label = match[3] or _LABELS.fullmatch(path.parent.name)
-            kind = scribbles if match[3] in ("_scribble", "_dense") else labels if is_label else images
-            kind.append((int(match[1]), path))
-        else:
-            others.append(path)
-    unlabelled: dict[str, Path] = {}
-    for number, (image, label) in found.pair(images, labels).items():
-        if label is None:
-            unlabelled[f"patient{number}"] = image
-            continue
+    found, sequence = Found(root), options.sequence
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int]:
+        number, called, kind = int(match[1]), match[2], match[3]
+        if not re.fullmatch(SEQUENCES[sequence][0], called):
+            return f"files were left out: they are of other sequences than {sequence}.", number
+        if kind in ("_scribble", "_dense"):
+            return "scribbles were left out: they are no full labels.", number
+        return "label" if kind or _LABELS.fullmatch(path.parent.name) else "image", number
+
+    pairs = found.pairs(LAYOUT, _NIFTI, place, f"{sequence} images", lambda number, _: f"patient{number}")
+    for number, (image, label) in pairs.items():
         is_test = any(_TEST.fullmatch(part) for part in label.relative_to(root).parts[:-1])
         patient = f"patient{number:02d}"
         found.add(number, f"{patient}_{sequence}", image, label, is_test, patient)
-    if not images:
-        found.problems.append(f"{root}: no {sequence} images; expected {LAYOUT}")
-    found.leave_out(unlabelled.values(), f"{sequence} images have no label and were left out: {few([*unlabelled])}.")
-    found.leave_out([path for _, path in scribbles], "scribbles were left out: they are no full labels.")
-    found.leave_out(others, f"files were left out: they are of other sequences than {sequence}.")
+    if options.labels is None:
+        found.remarks.append("Labels 0 to 3 count as ACDC's (1 RV, 2 myocardium, 3 LV).")
     return found
 
 
 def convert_mscmrseg(root: str | Path, options: MscmrsegOptions) -> Path:
-    """Converts one sequence of MSCMRseg, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes` and for a wrong label map.
-    """
-    sequence = options.sequence
-    if sequence not in SEQUENCES:
-        raise ConversionError(f"--sequence: expected {', '.join(SEQUENCES)}, got {sequence}")
-    label_map = options.label_map(LABEL_MAP)
-    target = check_target(options, f"MSCMRseg{sequence}", SEQUENCES[sequence][1])
-    found = find_cases(Path(root), sequence)
-    if options.labels is None:
-        found.remarks.append("Labels 0 to 3 count as ACDC's (1 RV, 2 myocardium, 3 LV).")
-    description = {
-        "channel_names": {"0": sequence},
-        "labels": label_maps.name_labels(label_map, NAMES, options.names),
-        "name": target.name,
-        "description": f"Multi-sequence Cardiac MR Segmentation Challenge 2019, {sequence}",
-        "reference": "https://zmiclab.github.io/zxh/0/mscmrseg19/",
-        "citation": "Zhuang et al., Medical Image Analysis 81:102528, 2022",
-        "licence": "see the terms of the MSCMRseg download",
-    }
-    return volumes.convert_volumes(found, target, options, label_map, description)
+    """Converts a sequence of MSCMRseg; returns and raises as :func:`~.volumes.convert_volumes` (a wrong map, too)."""
+    sequence, label_map = options.chosen("sequence"), options.label_map(LABEL_MAP)
+    return VolumeSet(
+        name=f"MSCMRseg{sequence}",
+        dataset_id=SEQUENCES[sequence][1],
+        channel=sequence,
+        labels=label_maps.name_labels(label_map, NAMES, options.names),
+        label_map=label_map,
+        title=f"Multi-sequence Cardiac MR Segmentation Challenge 2019, {sequence}",
+        reference="https://zmiclab.github.io/zxh/0/mscmrseg19/",
+        citation="Zhuang et al., Medical Image Analysis 81:102528, 2022",
+        terms="MSCMRseg",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(

@@ -7,16 +7,14 @@ labels and are left out. As public loaders read it; the download itself was not 
 Labels (myocardium 200, LV 500, RV 600, edema 1220, scar 2221) become ACDC's: edema and scar are myocardium.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
-from nnunet_shapekd.dataset_conversion.downloads import nifti_files
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions
+from nnunet_shapekd.dataset_conversion import label_maps
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.target import Command, option
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions, VolumeSet
 
 #: sequence, called as MSCMRseg's is -> what file names call it
 SEQUENCES = {"LGE": "DE", "bSSFP": "C0", "T2": "T2"}
@@ -34,24 +32,17 @@ class MyopsOptions(LabelOptions):
     sequence: str = option("--sequence", required=True, choices=list(SEQUENCES), help="which images")
 
 
-def find_cases(root: Path, sequence: str) -> Found:
+def find_cases(root: Path, options: MyopsOptions) -> Found:
     """The labelled cases of a sequence."""
-    found = Found(root)
-    files = found.sort(nifti_files(root, LAYOUT), _NIFTI, LAYOUT)
-    images, labels = (
-        [(int(match[2]), path) for match, path in files if match[3] == kind] for kind in (SEQUENCES[sequence], "gd")
-    )
-    unlabelled: list[Path] = []
-    for number, (image, label) in found.pair(images, labels).items():
-        if label is None:
-            unlabelled.append(image)
-        else:
-            found.add(number, f"MyoPS{number}_{sequence}", image, label, False, patient=f"MyoPS{number}")
-    if not images:
-        found.problems.append(f"{root}: no {sequence} images; expected {LAYOUT}")
-    found.leave_out(unlabelled, f"{sequence} images have no label and were left out.")
-    others = [path for match, path in files if match[3] not in (SEQUENCES[sequence], "gd")]
-    found.leave_out(others, f"files were left out: they are of other sequences than {sequence}.")
+    found, sequence = Found(root), options.sequence
+    kinds = {SEQUENCES[sequence]: "image", "gd": "label"}
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int]:
+        return kinds.get(match[3], f"files were left out: they are of other sequences than {sequence}."), int(match[2])
+
+    pairs = found.pairs(LAYOUT, _NIFTI, place, f"{sequence} images", lambda number, _: f"MyoPS{number}")
+    for number, (image, label) in pairs.items():
+        found.add(number, f"MyoPS{number}_{sequence}", image, label, patient=f"MyoPS{number}")
     found.remarks.append(
         "MyoPS 2020 and MSCMRseg are of the same 45 patients under other numbers: do not test on one what was trained "
         "on the other."
@@ -60,25 +51,19 @@ def find_cases(root: Path, sequence: str) -> Found:
 
 
 def convert_myops(root: str | Path, options: MyopsOptions) -> Path:
-    """Converts one sequence of MyoPS 2020, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes` and for a wrong label map.
-    """
-    sequence = options.sequence
-    if sequence not in SEQUENCES:
-        raise ConversionError(f"--sequence: expected {', '.join(SEQUENCES)}, got {sequence}")
-    label_map = options.label_map(LABEL_MAP)
-    target = check_target(options, f"MyoPS{sequence}", 37)
-    description = {
-        "channel_names": {"0": sequence},
-        "labels": label_maps.name_labels(label_map, NAMES if options.labels else _CLASSES, options.names),
-        "name": target.name,
-        "description": f"Myocardial pathology segmentation challenge 2020, {sequence}",
-        "reference": "https://zmiclab.github.io/zxh/0/myops20/",
-        "citation": "Li et al., MyoPS: a benchmark of myocardial pathology segmentation, MedIA 87:102808, 2023",
-        "licence": "see the terms of the MyoPS download",
-    }
-    return volumes.convert_volumes(find_cases(Path(root), sequence), target, options, label_map, description)
+    """Converts a sequence of MyoPS 2020; returns and raises as :func:`~.volumes.convert_volumes` (a wrong map, too)."""
+    sequence, label_map = options.chosen("sequence"), options.label_map(LABEL_MAP)
+    return VolumeSet(
+        name=f"MyoPS{sequence}",
+        dataset_id=37,
+        channel=sequence,
+        labels=label_maps.name_labels(label_map, NAMES if options.labels else _CLASSES, options.names),
+        label_map=label_map,
+        title=f"Myocardial pathology segmentation challenge 2020, {sequence}",
+        reference="https://zmiclab.github.io/zxh/0/myops20/",
+        citation="Li et al., MyoPS: a benchmark of myocardial pathology segmentation, MedIA 87:102808, 2023",
+        terms="MyoPS",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(

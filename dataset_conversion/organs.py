@@ -1,10 +1,6 @@
 """Abdominal organs by name: which of them a dataset is to have, so that sets of other scanners fit each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-
-from nnunet_shapekd.dataset_conversion.target import ConversionError
 
 #: TransUNet's, in the order of their values in its data, 1 to 8
 TRANSUNET_ORGANS = (
@@ -22,7 +18,5 @@ def organs_map(own: Sequence[str], chosen: int) -> dict[int, int]:
         chosen: how many: 4 are CHAOS's, 8 are TransUNet's, or all.
     """
     sets = {4: CHAOS_ORGANS, 8: TRANSUNET_ORGANS, len(own): tuple(own)}
-    if chosen not in sets:
-        raise ConversionError(f"--organs: expected {', '.join(map(str, sets))}, got {chosen}")
     target_of = {organ: value for value, organ in enumerate(sets[chosen], 1)}
     return {source: target_of.get(organ, 0) for source, organ in enumerate(own, 1)}

@@ -1,24 +1,13 @@
 """Which image and label map of a user's own folders are of one case."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import ENDING, few, nifti_files
 from nnunet_shapekd.dataset_conversion.target import ConversionError
-
-
-@dataclass
-class Pairs:
-    """Cases by name, each with image, label and subset, and what is wrong."""
-
-    cases: dict[str, Case] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
 
 def _by_case(files: Sequence[Path], root: Path, pattern: re.Pattern[str] | None, drop: str) -> dict[str, list[Path]]:
@@ -36,8 +25,8 @@ def _by_case(files: Sequence[Path], root: Path, pattern: re.Pattern[str] | None,
 
 def pair(
     images: Path, labels: Path | None, subset: str, of_images: re.Pattern[str] | None, of_labels: re.Pattern[str] | None
-) -> Pairs:
-    """The cases of two folders, of which the second may lie in the first or be it.
+) -> tuple[dict[str, Case], list[str]]:
+    """The cases of two folders by name, of which the second may lie in the first or be it, and what is wrong.
 
     Args:
         images: folder of images.
@@ -48,7 +37,6 @@ def pair(
     Raises:
         ConversionError: where nothing fits together, saying what is called how.
     """
-    pairs = Pairs()
     all_images = nifti_files(images, "3D images as NIfTI")
     all_labels = nifti_files(labels, "label maps as NIfTI") if labels else []
     if labels and labels.resolve() == images.resolve():
@@ -68,24 +56,26 @@ def pair(
     by_label = _by_case(all_labels, labels or images, of_labels, "")
     if not by_image:
         raise ConversionError(f"--image-pattern {of_images.pattern}: matches none of {few(all_images, images)}")
-    for found in (by_image, by_label):
-        for files in found.values():
-            pairs.problems += [f"{path}: the same case as {files[0]}; remove one of the two" for path in files[1:]]
+    problems = [
+        f"{path}: the same case as {files[0]}; remove one of the two"
+        for files in (*by_image.values(), *by_label.values())
+        for path in files[1:]
+    ]
     if labels and not by_image.keys() & by_label.keys():
         raise ConversionError(
             f"{labels}: no label map is called as an image is; images are {few(all_images, images)}, label maps "
             f"{few(all_labels, labels) or 'none'}: say what a case is with --image-pattern and --label-pattern, like "
             "'(?P<case>.+)_seg'"
         )
-    pairs.problems += [
+    problems += [
         f"{by_label[case][0]}: label without an image; restore or remove it"
         for case in by_label.keys() - by_image.keys()
     ]
-    pairs.cases = {
+    cases = {
         case: Case(case, files[0], by_label[case][0] if case in by_label else None, subset)
         for case, files in by_image.items()
     }
-    return pairs
+    return cases, problems
 
 
 def read_subsets(path: Path) -> set[str]:

@@ -4,8 +4,6 @@ An image and its label are of one case where their paths below their folders are
 the patterns find the same ``case`` in them; nnU-Net's ``_0000`` behind an image's name does not count.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +12,13 @@ from pathlib import Path
 from nnunet_shapekd.dataset_conversion import label_maps, tables, volumes
 from nnunet_shapekd.dataset_conversion.cases import Case
 from nnunet_shapekd.dataset_conversion.downloads import few
+from nnunet_shapekd.dataset_conversion.found import Found, Patient
 from nnunet_shapekd.dataset_conversion.image_groups import by_regex
 from nnunet_shapekd.dataset_conversion.own_pairs import pair, read_subsets
 from nnunet_shapekd.dataset_conversion.patterns import case_pattern
-from nnunet_shapekd.dataset_conversion.reading import reading_option
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, Options, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, LabelOptions, Patient
+from nnunet_shapekd.dataset_conversion.reading import Reading
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
+from nnunet_shapekd.dataset_conversion.volumes import LabelOptions
 from nnunet_shapekd.files.images import read_image
 from nnunet_shapekd.files.whose import find_patients as by_name
 
@@ -30,7 +29,7 @@ _SEEN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnOptions(Options):
+class OwnOptions(Reading):
     """Options of folders of volumes."""
 
     labels_folder: str | Path | None = option("labels_folder", metavar="LABELS", help="folder of label maps")
@@ -69,9 +68,6 @@ class OwnOptions(Options):
     channel: str | None = option(
         "--channel", metavar="NAME", help="CT, MRI, LGE, ... (default: CT where values lie below -200, else MRI)"
     )
-    max_repair_deg: float = reading_option("max_repair_deg")
-    label_header: str = reading_option("label_header")
-    turn: str = reading_option("turn")
     exclude: Sequence[str] = option("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
 
 
@@ -102,9 +98,9 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
         None if text is None else case_pattern(text, argument)
         for text, argument in ((options.image_pattern, "--image-pattern"), (options.label_pattern, "--label-pattern"))
     ]
-    pairs = pair(images, Path(options.labels_folder), "Tr", *patterns)
+    cases, problems = pair(images, Path(options.labels_folder), "Tr", *patterns)
     advice = "say who trains and who validates in the column subset of a --table"
-    found, cases = Found(images, problems=pairs.problems, advice=advice), pairs.cases
+    found = Found(images, problems=problems, advice=advice)
     listed: set[str] = set()
     if len(options.test) == 1 and str(options.test[0]).lower().endswith(".json"):
         listed = read_subsets(Path(options.test[0]))
@@ -112,13 +108,13 @@ def find_patients(images: Path, options: OwnOptions) -> Found:
         raise ConversionError("--test: expected a folder of images and one of labels, or one JSON list")
     elif options.test:
         folders = [*map(Path, options.test), None][:2]
-        testing = pair(folders[0], folders[1], "Ts", *patterns)
-        found.problems += testing.problems
+        testing, problems = pair(*folders, "Ts", *patterns)
+        found.problems += problems
         found.problems += [
-            f"{testing.cases[case].image}: a training image is called so, too; rename one of the two"
-            for case in sorted(cases.keys() & testing.cases.keys())
+            f"{testing[case].image}: a training image is called so, too; rename one of the two"
+            for case in sorted(cases.keys() & testing.keys())
         ]
-        cases = testing.cases | cases
+        cases = testing | cases
     found.problems += [f"--exclude {case}: no such case" for case in options.exclude if case not in cases]
     cases = {name: case for name, case in cases.items() if name not in options.exclude}
     table = _read_table(options, cases, found)
@@ -165,10 +161,9 @@ def _read_table(options: OwnOptions, cases: Mapping[str, Case], found: Found) ->
             raise ConversionError("--stratify: names a column of --table, which is not given")
         return {}
     path, columns = Path(options.table), ("case", *([options.stratify] if options.stratify else []))
-    rows: dict[str, dict[str, str]] = {}
-    for row in tables.read_table(path, columns, "save it as CSV"):
-        if rows.setdefault(row["case"], row) != row:
-            found.problems.append(f"{path}: has two different rows of {row['case']}; remove one")
+    rows, problems = tables.rows_by("case", path, columns, what="save it as CSV")
+    found.problems += problems
+    for row in rows.values():
         if (said := row.get("subset", "")).lower() not in ("", *SUBSET_OF):
             found.problems.append(f"{path}: subset of {row['case']}: expected train, val or test, got {said!r}")
     if absent := sorted(cases.keys() - rows.keys()):

@@ -1,7 +1,5 @@
 """Regular expressions that a user gives to say what belongs together."""
 
-from __future__ import annotations
-
 import re
 
 from nnunet_shapekd.dataset_conversion.target import ConversionError

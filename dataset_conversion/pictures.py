@@ -4,8 +4,6 @@ Pillow reads everything. It is what nnU-Net's NaturalImage2DIO reads a PNG with 
 imageio), and the one reader that tells the EXIF orientation.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from PIL import Image, ImageOps
 
 from nnunet_shapekd.dataset_conversion.image_labels import Labels
 from nnunet_shapekd.files.label_maps import unknown_labels, values_in
-from nnunet_shapekd.files.walking import file_trouble
+from nnunet_shapekd.files.lengths import check_file
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: what to do with a file whose EXIF orientation says that viewers turn it
@@ -45,8 +43,7 @@ def open_picture(path: Path, exif: str = "refuse") -> Image.Image:
         ValueError: if it cannot be read whole, holds several pictures, or is turned by EXIF and ``exif`` is "refuse",
             or Pillow cannot turn it.
     """
-    if trouble := file_trouble(path):
-        raise ValueError(trouble)
+    check_file(path)
     try:
         with Image.open(path) as picture:
             n_frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1  # a camera's JPG with preview

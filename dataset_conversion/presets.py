@@ -11,12 +11,11 @@ Where the layouts are from: Kvasir-SEG (Jha et al., MMM 2020), CVC-ClinicDB (Ber
 Kvasir-SEG's are JPG and others may have soft edges.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -34,24 +33,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Preset:
-    """One public set.
-
-    Attributes:
-        title, citation: For dataset.json.
-        layouts: Alternatives, tried in this order: the first with any picture counts.
-        expected: The layouts in words, for the message when there is none.
-        labels: As for --labels.
-        note: What to know about its grouping, printed at the end.
-        group: Of a case: what must not be on both sides of a fold; None where the set does not say.
-        part: Of a case: "train", "val" or "test" of the official split, instead of folds.
-        aliases: What mask files call a class, in lower case -> class.
-    """
+    """One public set; what the options of `convert_images` are by default, and what only a set has."""
 
     title: str = ""
     citation: str = ""
-    layouts: tuple[tuple[Layout, ...], ...] = ()
-    expected: str = ""
+    layouts: tuple[tuple[Layout, ...], ...] = ()  # alternatives, in this order: the first with any picture counts
+    expected: str = ""  # the layouts in words, for the message when there is none
     labels: tuple[str, ...] = ()
+    #: what to know about its grouping, printed at the end
     note: str = "The folds are by image: where patients or sequences have several, give --group REGEX."
     threshold: int | None = 128
     background: str = "0"
@@ -60,9 +49,9 @@ class Preset:
     empty: str = "refuse"
     unmasked: str = "refuse"
     alike: float | None = None
-    group: Callable[[str], str] | None = None
-    part: Callable[[str], str] | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    group: Callable[[str], str] | None = None  # of a case: what must not be on both sides of a fold, if the set says so
+    part: Callable[[str], str] | None = None  # of a case: "train", "val" or "test" of the official split, if it has one
+    aliases: Mapping[str, str] = field(default_factory=dict)  # what mask files call a class, in lower case -> class
 
 
 #: Last frames of CVC-ClinicDB's 29 sequences, as two public tables have them; 13 of the 28 borders are also
@@ -129,16 +118,21 @@ _NO_GROUPS = "{} does not say which {}: the folds are by image. Give --group REG
 _ENDOSCENE = r"(?P<set>CVC-(?:300|612))"
 _BUSI_CASE = r"(?P<case>(?:benign|malignant|normal) ?\(\d+\))"
 
+#: what sets of one kind share
+POLYPS = partial(Preset, labels=("polyp:255",))
+TUMOURS = partial(Preset, labels=("tumour:255",), channels="grey")
+DISC_AND_CUP = partial(Preset, labels=("disc:255", "cup:255"), nested=True)
+REFUGE = partial(Preset, labels=("disc:128,0", "cup:0"), threshold=None, background="255")
+
 PRESETS = {
-    "kvasir": Preset(
+    "kvasir": POLYPS(
         title="Kvasir-SEG, polyps in colonoscopy",
         citation="Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020",
         layouts=((Layout(r"images/(?P<case>[^/]+)", r"masks/(?P<case>[^/]+)"),),),
         expected="images/NAME.jpg and masks/NAME.jpg",
-        labels=("polyp:255",),
         note=_NO_GROUPS.format("Kvasir-SEG", "images are of one patient"),
     ),
-    "cvc-clinicdb": Preset(
+    "cvc-clinicdb": POLYPS(
         title="CVC-ClinicDB, polyps in colonoscopy",
         citation="Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, CMIG 43:99-111, 2015",
         layouts=tuple(
@@ -146,11 +140,10 @@ PRESETS = {
             for parent in ("TIF/", "PNG/", "")
         ),
         expected="Original/1.tif and 'Ground Truth/1.tif', also below TIF/ or PNG/",
-        labels=("polyp:255",),
         group=clinicdb_sequence,
         note="The folds are by the 29 sequences, found by frame number: the frames must have their original numbers.",
     ),
-    "etis": Preset(
+    "etis": POLYPS(
         title="ETIS-Larib Polyp DB, polyps in colonoscopy",
         citation="Silva et al., Toward embedded detection of polyps in WCE images, IJCARS 9:283-293, 2014",
         layouts=(
@@ -158,23 +151,21 @@ PRESETS = {
             (Layout(r"images/(?P<case>[^/]+)", r"masks/(?P<case>[^/]+)"),),
         ),
         expected="ETIS-LaribPolypDB/1.tif and 'Ground Truth/p1.tif', or images/1.png and masks/1.png",
-        labels=("polyp:255",),
         note=_NO_GROUPS.format("ETIS-Larib", "of its 34 sequences a frame is of")
         + " It is meant to test on: do not believe a cross-validation on it.",
     ),
-    "endoscene": Preset(
+    "endoscene": POLYPS(
         title="EndoScene (CVC-300 and CVC-612), polyps in colonoscopy",
         citation="Vazquez et al., A benchmark for endoluminal scene segmentation of colonoscopy images, JHE 2017",
         layouts=(
             (Layout(rf"{_ENDOSCENE}/bbdd/(?P<case>\d+)", rf"{_ENDOSCENE}/gtpolyp/(?P<case>\d+)"),),
         ),
         expected="CVC-300/bbdd/1.bmp, CVC-300/gtpolyp/1.bmp, CVC-612/bbdd/1.bmp and CVC-612/gtpolyp/1.tif",
-        labels=("polyp:255",),
         part=endoscene_part,
         note="The one fold and the test cases are EndoScene's own split by patient. CVC-612 is CVC-ClinicDB: do not "
         "test on one what was trained on the other.",
     ),
-    "busi": Preset(
+    "busi": TUMOURS(
         title="BUSI, breast ultrasound",
         citation="Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28:104863, 2020",
         layouts=(
@@ -186,14 +177,12 @@ PRESETS = {
             ),
         ),
         expected="benign/benign (1).png, benign/benign (1)_mask.png, malignant/..., normal/...",
-        labels=("tumour:255",),
-        channels="grey",
         empty="leave-out",
         alike=0.97,  # the set is known to hold images twice, cut differently
         note=_NO_GROUPS.format("BUSI", "images are of one patient (780 images of 600 women)")
         + " Normal images, whose masks are empty, are left out unless --empty keep.",
     ),
-    "refuge": Preset(
+    "refuge": REFUGE(
         title="REFUGE, optic disc and cup in fundus photographs",
         citation="Orlando et al., REFUGE Challenge, Medical Image Analysis 59:101570, 2020",
         layouts=(
@@ -209,13 +198,10 @@ PRESETS = {
         expected="Training400/Glaucoma/g0001.jpg and Annotation-Training400/Disc_Cup_Masks/Glaucoma/g0001.bmp; "
         "REFUGE-Validation400/V0001.jpg and REFUGE-Validation400-GT/Disc_Cup_Masks/V0001.bmp; Test400/T0001.jpg and "
         "REFUGE-Test-GT/Disc_Cup_Masks/G/T0001.bmp",
-        labels=("disc:128,0", "cup:0"),
-        threshold=None,
-        background="255",
         note=_NO_GROUPS.format("REFUGE", "images are of one patient")
         + " Validation (V...) and test images (T...), of another camera than the training's, go to imagesTs.",
     ),
-    "drishti-gs": Preset(
+    "drishti-gs": DISC_AND_CUP(
         title="Drishti-GS1, optic disc and cup in fundus photographs",
         citation="Sivaswamy et al., Drishti-GS: retinal image dataset for optic nerve head segmentation, ISBI 2014",
         layouts=(
@@ -230,14 +216,12 @@ PRESETS = {
         ),
         expected="Training/Images/drishtiGS_002.png and Training/GT/drishtiGS_002/SoftMap/drishtiGS_002_ODsegSoftmap"
         ".png and ..._cupsegSoftmap.png, the same below Test with Test_GT",
-        labels=("disc:255", "cup:255"),
-        nested=True,
         threshold=127,
         aliases={"od": "disc"},
         note="Disc and cup are what at least two of the four experts marked; --threshold 190 asks for three, 255 for "
         "all. " + _NO_GROUPS.format("Drishti-GS", "images are of one patient"),
     ),
-    "rim-one": Preset(
+    "rim-one": DISC_AND_CUP(
         title="RIM-ONE (DL or r3), optic disc and cup in fundus photographs",
         citation="Fumero et al., RIM-ONE DL, Image Analysis and Stereology 39:161-167, 2020, and RIM-ONE r3, 2015",
         layouts=(
@@ -254,8 +238,6 @@ PRESETS = {
         expected="RIM-ONE_DL_images/partitioned_by_hospital/training_set/normal/NAME.png (test_set; glaucoma; "
         "partitioned_randomly) and RIM-ONE_DL_reference_segmentations/normal/NAME-1-Disc-T.png; or r3's 'Healthy/"
         "Stereo Images/N-1-L.jpg' and Healthy/Average_masks/N-1-L-Disc-Avg.png",
-        labels=("disc:255", "cup:255"),
-        nested=True,
         group=rim_one_number,
         note="RIM-ONE does not say which images are of one patient: of r3, images of one number (N-1-L and N-1-R) are "
         "in one fold, of DL each image counts alone. Give --group REGEX if you know more.",

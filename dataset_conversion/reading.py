@@ -1,64 +1,51 @@
 """How the files of 3D cases are read: skewed axes made perpendicular, a label's place taken from its image, a turn."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from nnunet_shapekd.dataset_conversion.target import ConversionError, option
+from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, option
 from nnunet_shapekd.files.images import Image, read_space
 from nnunet_shapekd.files.nifti import is_orthonormal
 from nnunet_shapekd.files.orientation import TURNS, turned
 
-HEADERS = ("own", "image")
-_OPTIONS = {
-    "max_repair_deg": dict(
-        flags=("--max-repair",),
+ImageOrLabels = TypeVar("ImageOrLabels", bound=Image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Options):
+    """How all files of a dataset are read: options of whatever converts volumes."""
+
+    max_repair_deg: float = option(
+        "--max-repair",
         type=float,
         default=1.0,
         metavar="DEGREES",
         help="degrees by which axes that are not perpendicular may be turned (default: %(default)s); more is refused",
-    ),
-    "label_header": dict(
-        flags=("--label-header",),
-        choices=HEADERS,
+    )
+    label_header: str = option(
+        "--label-header",
+        choices=("own", "image"),
         default="own",
         help="image: a label lies where its image does, whatever its header says, if both have the same size "
         "(default: %(default)s)",
-    ),
-    "turn": dict(
-        flags=("--turn",),
+    )
+    turn: str = option(
+        "--turn",
         choices=list(TURNS),
         default="none",
         help="turn images and labels in their slices, so that they lie as another set does (default: %(default)s)",
-    ),
-}
-ImageOrLabels = TypeVar("ImageOrLabels", bound=Image)
+    )
 
-
-def reading_option(name: str) -> Any:
-    """A field of an options class, called as the one of :class:`Reading`."""
-    argument = dict(_OPTIONS[name])
-    return option(*argument.pop("flags"), **argument)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How all files of a dataset are read.
-
-    Attributes:
-        max_repair_deg: degrees by which axes that are not perpendicular may be turned.
-        label_header: "own", or "image" if a label lies where its image does, whatever its header says.
-        turn: of :data:`~nnunet_shapekd.files.orientation.TURNS`.
-    """
-
-    max_repair_deg: float = 1.0
-    label_header: str = "own"
-    turn: str = "none"
+    def check(self) -> None:
+        """Raises ConversionError, naming the option that is out of range."""
+        if not 0 <= self.max_repair_deg <= 10:
+            raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {self.max_repair_deg}")
+        self.chosen("turn")
+        self.chosen("label_header")
 
     def read(self, path: Path, read: Callable[[Path], ImageOrLabels]) -> tuple[ImageOrLabels, float]:
         """What a file holds, not yet turned, and the degrees by which its most tilted axis was, mostly 0.
@@ -86,17 +73,11 @@ class Reading:
         return turned(image, self.turn)
 
 
-def reading_of(options: Any) -> Reading:
-    """What the options say; raises ConversionError, naming the one that is out of range."""
-    if not 0 <= options.max_repair_deg <= 10:
-        raise ConversionError(f"--max-repair: expected 0 to 10 degrees, got {options.max_repair_deg}")
-    for flag, value, allowed in (
-        ("--turn", options.turn, TURNS),
-        ("--label-header", options.label_header, HEADERS),
-    ):
-        if value not in allowed:
-            raise ConversionError(f"{flag}: expected {', '.join(allowed)}, got {value}")
-    return Reading(options.max_repair_deg, options.label_header, options.turn)
+def repair_remark(degrees: Mapping[str, float]) -> list[str]:
+    """What to say of whose axes were turned, by how much, if anybody's were."""
+    shown = [f"{name} ({angle:.3f})" for name, angle in degrees.items() if angle]
+    axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
+    return [f"{axes}: {', '.join(shown)}"] if shown else []
 
 
 def nearest_allowed(path: Path, axes: np.ndarray, max_repair_deg: float) -> tuple[np.ndarray, float]:

@@ -1,7 +1,5 @@
 """Whether a data set finds room where it is written, before it is read."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from pathlib import Path

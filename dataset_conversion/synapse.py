@@ -10,17 +10,16 @@ cases (its repository's lists/lists_Synapse): here they become the test set, so 
 is chosen on them; the five folds divide the other eighteen.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_shapekd.dataset_conversion import label_maps, volumes
+from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.downloads import names_in, nifti_below, nifti_files
+from nnunet_shapekd.dataset_conversion.found import Found
 from nnunet_shapekd.dataset_conversion.organs import TRANSUNET_ORGANS, organs_map  # noqa: F401 (both are public)
-from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, check_target, option
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
+from nnunet_shapekd.dataset_conversion.target import Command, ConversionError, option
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = "RawData/Training/img/img0001.nii.gz and RawData/Training/label/label0001.nii.gz"
 #: in the order of their values in the download, 1 to 13
@@ -30,7 +29,6 @@ ORGANS = (
 )  # fmt: skip
 LABELLED = (*range(1, 11), *range(21, 41))
 TRANSUNET_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
-SPLITS = ("transunet", "folds")
 #: folders of images and labels, and of images without labels beside them
 _FOLDERS = (("img", "label", "../Testing"), ("imagesTr", "labelsTr", "imagesTs"))
 _NIFTI = {kind: re.compile(kind + r"(\d{4})(?i:\.nii(?:\.gz)?)") for kind in ("img", "label")}
@@ -48,16 +46,14 @@ class SynapseOptions(VolumeOptions):
         help="TransUNet's eight in its order, CHAOS's four, or all (default: 8)",
     )
     split: str = option(
-        "--split", choices=SPLITS, default=SPLITS[0],
+        "--split", choices=("transunet", "folds"), default="transunet",
         help="transunet: its 12 test cases are the test set; folds: all cases are training cases (default: transunet)",
     )  # fmt: skip
 
 
-def find_cases(root: Path, split: str | None) -> Found:
+def find_cases(root: Path, options: SynapseOptions) -> Found:
     """The labelled cases; with the split "transunet" its twelve are test cases, all of which must be there."""
-    if split not in (*SPLITS, None):
-        raise ConversionError(f"--split: expected {' or '.join(SPLITS)}, got {split}")
-    found = Found(root)
+    found, split = Found(root), options.split if options.train is None else None
     bases = (root / "RawData/Training", root / "Training", root)
     places = [(base, *names) for base in bases for names in _FOLDERS if nifti_below(base / names[0])]
     if not places:
@@ -88,23 +84,21 @@ def find_cases(root: Path, split: str | None) -> Found:
 
 
 def convert_synapse(root: str | Path, options: SynapseOptions = SynapseOptions()) -> Path:
-    """Converts Synapse's abdominal CT, after checking every case; writes a whole dataset or nothing.
-
-    Returns its folder; raises as :func:`~.volumes.convert_volumes`.
-    """
-    values = organs_map(ORGANS, options.organs)
-    target = check_target(options, "Synapse", 34)
-    found = find_cases(Path(root), options.split if options.train is None else None)
-    description = {
-        "channel_names": {"0": "CT"},
-        "labels": label_maps.name_labels(values, dict(enumerate(ORGANS, 1))),
-        "name": target.name,
-        "description": f"Multi-atlas labelling beyond the cranial vault, abdominal CT, {options.organs} organs",
-        "reference": "https://www.synapse.org/Synapse:syn3193805",
-        "citation": "Landman et al., MICCAI multi-atlas labeling beyond the cranial vault challenge, 2015",
-        "licence": "see the terms of the Synapse download",
-    }
-    return volumes.convert_volumes(found, target, options, values, description, "")
+    """Converts Synapse's abdominal CT; returns and raises as :func:`~.volumes.convert_volumes`."""
+    options.chosen("split")
+    values = organs_map(ORGANS, options.chosen("organs"))
+    return VolumeSet(
+        name="Synapse",
+        dataset_id=34,
+        channel="CT",
+        labels=label_maps.name_labels(values, dict(enumerate(ORGANS, 1))),
+        label_map=values,
+        title=f"Multi-atlas labelling beyond the cranial vault, abdominal CT, {options.organs} organs",
+        reference="https://www.synapse.org/Synapse:syn3193805",
+        citation="Landman et al., MICCAI multi-atlas labeling beyond the cranial vault challenge, 2015",
+        terms="Synapse",
+        plan_arguments="",
+    ).convert(root, options, find_cases)
 
 
 _COMMAND = Command(convert_synapse, SynapseOptions, f"the extracted download: {LAYOUT}", dataset_id=34, name="Synapse")

@@ -1,7 +1,5 @@
 """Tables that come with a download: comma- or semicolon-separated, perhaps padded with empty rows."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,3 +34,11 @@ def read_table(path: Path, required: Sequence[str], what: str = "restore it from
         {name: value.strip() for name, value in zip(columns, [*row, *[""] * len(columns)], strict=False) if name}
         for row in rows
     ]
+
+
+def rows_by(key: str, path: Path, required: Sequence[str], **what: str) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The rows of :func:`read_table` by one column, and what is wrong where two of them differ."""
+    rows: dict[str, dict[str, str]] = {}
+    found = read_table(path, required, **what)
+    twice = [row[key] for row in found if rows.setdefault(row[key], row) != row]
+    return rows, [f"{path}: has two different rows of {value}; remove one" for value in twice]

@@ -1,7 +1,5 @@
 """What every conversion is asked, and the new dataset that it writes to."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os
@@ -55,6 +53,15 @@ class Options:
     raw_folder: str | Path | None = None
     #: instead of nnUNet_preprocessed, where an other splits_final.json would win; may be unset
     preprocessed_folder: str | Path | None = None
+
+    def chosen(self, name: str) -> Any:
+        """The value of an option that has choices; raises ConversionError for any other."""
+        of = next(known for known in fields(self) if known.name == name)
+        argument, value = of.metadata["argument"], getattr(self, name)
+        if value not in argument["choices"] and (argument.get("required") or value != of.default):
+            allowed = ", ".join(map(str, argument["choices"]))
+            raise ConversionError(f"{of.metadata['flags'][0]}: expected {allowed}, got {value}")
+        return value
 
 
 @dataclass(frozen=True)

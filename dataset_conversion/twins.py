@@ -1,7 +1,5 @@
 """The same image twice, in whatever data set: noticed by the voxels, kept in one fold, named across two sides."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -26,8 +24,7 @@ def digest(values: np.ndarray) -> str:
 def twins_in(digests: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Who has an image of somebody before it: name -> the first of those who share images, directly or by others.
 
-    Args:
-        digests: name -> the digests of its images, in an order.
+    The digests are those of each name's images, in an order.
     """
     first: dict[str, str] = {}
     pairs = [(first.setdefault(one, name), name) for name, found in digests.items() for one in found]
@@ -35,34 +32,17 @@ def twins_in(digests: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def first_of_each(names: Iterable[Name], pairs: Iterable[tuple[Name, Name]]) -> dict[Name, Name]:
-    """Every name's group, called after the first of its names; the pairs say who belongs together.
+    """Every name's group, called after the first of its names in their order; the pairs say who belongs together."""
+    from scipy.cluster.hierarchy import DisjointSet  # only here, as it takes long to import
 
-    Args:
-        names: in an order.
-        pairs: of names.
-    """
-    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    group = {name: name for name in order}
-
-    def find(name: Name) -> Name:
-        while group[name] != name:
-            name = group[name]
-        return name
-
+    groups, first = DisjointSet(names), {}
     for one, other in pairs:
-        early, late = sorted((find(one), find(other)), key=order.__getitem__)
-        group[late] = early
-    return {name: find(name) for name in order}
+        groups.merge(one, other)
+    return {name: first.setdefault(groups[name], name) for name in groups}
 
 
 def in_one_fold(splits: Splits, twins: Mapping[str, str], cases_of: Mapping[str, Iterable[str]]) -> Splits:
-    """The folds, with twins where the first of them is: they move, nobody else does.
-
-    Args:
-        splits: of splits_final.json.
-        twins: of :func:`twins_in`, of those who have cases in the folds.
-        cases_of: whose cases are which.
-    """
+    """The folds, with twins (:func:`twins_in`) where the first of them is: they move, with their cases, nobody else."""
     moved = []
     for split in splits:
         train, val = set(split["train"]), set(split["val"])
@@ -102,11 +82,9 @@ def keep_together(
 
 
 def twins_remarks(twins: Mapping[str, str], side_of: Mapping[str, str]) -> list[str]:
-    """What to say of twins: those kept in one fold, and those of which one judges what is trained on the other.
+    """What to say of twins (:func:`twins_in`): those kept in one fold, and those of which one judges the other's model.
 
-    Args:
-        twins: of :func:`twins_in`.
-        side_of: what each is for: "training", "validation" or "test".
+    The side of each is "training", "validation" or "test".
     """
     remarks = [
         f"WARNING: {name} ({side_of[name]}) has the images of {first} ({side_of[first]}), and one is to judge what is "

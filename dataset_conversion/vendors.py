@@ -1,50 +1,44 @@
 """Training and testing by scanner vendor, for sets that say whose scanner an image is from."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nnunet_shapekd.dataset_conversion.target import option
-
-
-def learned_vendors() -> Sequence[str] | None:
-    """The field of an options class."""
-    said = "train on these vendors only, test on the others' patients, too"
-    return option("--train-vendors", nargs="+", metavar="VENDOR", help=said)
+from nnunet_shapekd.dataset_conversion.target import Options, option
 
 
-def judged_vendors() -> Sequence[str] | None:
-    """The field of an options class."""
-    said = "test on these vendors only, leave out the others' patients"
-    return option("--test-vendors", nargs="+", metavar="VENDOR", help=said)
+@dataclass(frozen=True, kw_only=True)
+class VendorOptions(Options):
+    """Whose scanners' images are trained on and judged; None is all vendors'."""
 
+    train_vendors: Sequence[str] | None = option(
+        "--train-vendors",
+        nargs="+",
+        metavar="VENDOR",
+        help="train on these vendors only, test on the others' patients, too",
+    )
+    test_vendors: Sequence[str] | None = option(
+        "--test-vendors",
+        nargs="+",
+        metavar="VENDOR",
+        help="test on these vendors only, leave out the others' patients",
+    )
 
-def subset_by_vendor(
-    subset: str, vendor: str, training: Sequence[str] | None, testing: Sequence[str] | None
-) -> str | None:
-    """ "Tr" or "Ts" of a patient, None if left out.
+    def subset_of(self, vendor: str, subset: str) -> str | None:
+        """ "Tr" or "Ts" of a vendor's patient, in that subset by the set or the folders; None if left out."""
+        if subset == "Tr" and (self.train_vendors is None or _is_among(vendor, self.train_vendors)):
+            return "Tr"
+        return "Ts" if self.test_vendors is None or _is_among(vendor, self.test_vendors) else None
 
-    Args:
-        subset: as the set itself or the folders say.
-        vendor: the patient's.
-        training: vendors to train on; None is all.
-        testing: vendors to test on; None is all.
-    """
-    if subset == "Tr" and (training is None or _is_among(vendor, training)):
-        return "Tr"
-    return "Ts" if testing is None or _is_among(vendor, testing) else None
-
-
-def vendor_problems(known: set[str], training: Sequence[str] | None, testing: Sequence[str] | None) -> list[str]:
-    """Vendors asked for that no patient has."""
-    there = ", ".join(sorted(known)) or "none"
-    return [
-        f"{argument} {vendor}: no such vendor; there are {there}"
-        for argument, vendors in (("--train-vendors", training), ("--test-vendors", testing))
-        for vendor in vendors or ()
-        if not _is_among(vendor, known)
-    ]
+    def vendor_problems(self, known: set[str]) -> list[str]:
+        """Vendors asked for that no patient has."""
+        there = ", ".join(sorted(known)) or "none"
+        return [
+            f"{argument} {vendor}: no such vendor; there are {there}"
+            for argument, vendors in (("--train-vendors", self.train_vendors), ("--test-vendors", self.test_vendors))
+            for vendor in vendors or ()
+            if not _is_among(vendor, known)
+        ]
 
 
 def vendor_remark(subset_of: Sequence[tuple[str, str]]) -> str:

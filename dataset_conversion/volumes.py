@@ -1,22 +1,19 @@
 """From checked 3D volumes of numbered patients to a dataset of nnU-Net's: what most sets share."""
 
-from __future__ import annotations
-
-import os
-import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_shapekd.dataset_conversion import label_maps
 from nnunet_shapekd.dataset_conversion.anatomy import Looking
-from nnunet_shapekd.dataset_conversion.cases import Case, check_cases, label_gaps, name_problems
-from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS, few
+from nnunet_shapekd.dataset_conversion.cases import check_cases, label_gaps, name_problems
+from nnunet_shapekd.dataset_conversion.downloads import NIFTI_ENDINGS
 from nnunet_shapekd.dataset_conversion.folds import read_lists, splits_by_patient, splits_problems
-from nnunet_shapekd.dataset_conversion.reading import reading_of, reading_option
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.reading import Reading, repair_remark
 from nnunet_shapekd.dataset_conversion.room import room_problems
-from nnunet_shapekd.dataset_conversion.target import ConversionError, Options, Target, listed, option
+from nnunet_shapekd.dataset_conversion.target import ConversionError, Target, check_target, listed, option
 from nnunet_shapekd.dataset_conversion.twins import keep_together
 from nnunet_shapekd.dataset_conversion.writing import SUBSETS, Dataset, write_cases
 from nnunet_shapekd.files.walking import unused, walk
@@ -25,16 +22,13 @@ _LIST = "JSON list of patients' numbers {}; those in no list are left out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeOptions(Options):
+class VolumeOptions(Reading):
     """Options of sets whose patients have numbers."""
 
     train: str | Path | None = option(
         "--train", metavar="JSON", help=_LIST.format("to train on, with --val instead of five folds")
     )
     val: str | Path | None = option("--val", metavar="JSON", help=_LIST.format("to validate on"))
-    max_repair_deg: float = reading_option("max_repair_deg")
-    label_header: str = reading_option("label_header")
-    turn: str = reading_option("turn")
     test: str | Path | None = option("--test", metavar="JSON", help=_LIST.format("for imagesTs and labelsTs"))
 
 
@@ -54,84 +48,52 @@ class LabelOptions(VolumeOptions):
         return own if self.labels is None else label_maps.parse_label_map(self.labels)
 
 
-@dataclass(frozen=True)
-class Patient:
-    """A numbered patient of a download.
+@dataclass(frozen=True, kw_only=True)
+class VolumeSet:
+    """A public set of volumes, as dataset.json tells of it.
 
     Attributes:
-        name: with the number in it.
-        subset: "Tr" or "Ts", as of all cases.
-        cases: that go into the dataset.
-        rows: of patients.csv, in which "subset" is filled in.
-        problems: what is wrong with the files.
-        stratum: what the folds are balanced by.
+        name, dataset_id: by default.
+        channel: nnU-Net's name of it, by which it normalises.
+        labels: class -> value.
+        label_map: value in the download -> value; by default they are the same.
+        more: entries that follow the labels.
+        title, reference, citation: of the set.
+        terms: whose terms are the licence.
+        plan_arguments: for the command to type next.
     """
 
     name: str
-    subset: str
-    cases: list[Case]
-    rows: list[dict[str, str]]
-    problems: tuple[str, ...] = ()
-    stratum: str = ""
+    dataset_id: int
+    channel: str
+    labels: Mapping[str, int]
+    label_map: Mapping[int, int] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    title: str
+    reference: str
+    citation: str
+    terms: str
+    plan_arguments: str = " -c 2d"
 
-    @property
-    def files(self) -> list[Path]:
-        """Images and labels."""
-        return [file for case in self.cases for file in (case.image, case.label) if file is not None]
+    def description(self, name: str) -> dict[str, Any]:
+        """dataset.json of the set by this name, but for what is not known before all cases are."""
+        return {
+            "channel_names": {"0": self.channel},
+            "labels": self.labels,
+            **self.more,
+            "name": name,
+            "description": self.title,
+            "reference": self.reference,
+            "citation": self.citation,
+            "licence": f"see the terms of the {self.terms} download",
+        }
 
-    def in_subset(self, subset: str) -> Patient:
-        """The same patient for another use."""
-        return replace(self, subset=subset, cases=[replace(case, subset=subset) for case in self.cases])
-
-
-@dataclass
-class Found:
-    """What a download holds: patients by number, what is wrong, what to say at the end, and the files left out."""
-
-    root: Path
-    patients: dict[int, Patient] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    left_out: list[Path] = field(default_factory=list)
-    #: patients that validate in the set's own one fold; None is five folds
-    validate: set[int] | None = None
-    #: what to do where the folds cannot be made
-    advice: str = "give your own split with --train and --val"
-
-    def leave_out(self, files: Collection[Path], why: str) -> None:
-        """Files of the set's own that become no cases: one remark says how many they are, what and why."""
-        self.left_out += files
-        if files:
-            self.remarks.append(f"{len(files)} {why}")
-
-    def sort(self, files: Iterable[Path], pattern: re.Pattern[str], layout: str) -> list[tuple[re.Match[str], Path]]:
-        """The files whose names match wholly; others become a problem."""
-        matches = [(pattern.fullmatch(path.name), path) for path in files]
-        if unknown := [path for match, path in matches if not match]:
-            self.problems.append(f"{self.root}: expected names like {layout}; move away {few(unknown, self.root)}")
-        return [(match, path) for match, path in matches if match]
-
-    def pair(
-        self, images: Iterable[tuple[int, Path]], labels: Iterable[tuple[int, Path]]
-    ) -> dict[int, tuple[Path, Path | None]]:
-        """Image and label by number; two files of one number, and labels without an image, become problems."""
-        by_number: list[dict[int, Path]] = [{}, {}]
-        for kind, files in zip(by_number, (images, labels), strict=True):
-            for number, path in files:
-                if os.path.realpath(kind.setdefault(number, path)) != os.path.realpath(path):
-                    self.problems.append(f"{path}: the same case as {kind[number]}; remove one of the two")
-        with_image, with_label = by_number
-        for number in sorted(with_label.keys() - with_image.keys()):
-            self.problems.append(f"{with_label[number]}: label without an image; restore the image from the download")
-        return {number: (with_image[number], with_label.get(number)) for number in sorted(with_image)}
-
-    def add(
-        self, number: int, name: str, image: Path, label: Path | None, is_test: bool, patient: str | None = None
-    ) -> None:
-        """A patient of one case, of the same name unless one is given."""
-        subset, patient = "Ts" if is_test else "Tr", patient or name
-        row = {"case": name, "patient": patient, "subset": "", "source": image.relative_to(self.root).as_posix()}
-        self.patients[number] = Patient(patient, subset, [Case(name, image, label, subset)], [row])
+    def convert(self, root: str | Path, options: VolumeOptions, find: Callable[[Path, Any], Found]) -> Path:
+        """Converts what ``find(root, options)`` finds, as :func:`convert_volumes`."""
+        target = check_target(options, self.name, self.dataset_id)
+        label_map = self.label_map or {value: value for value in self.labels.values() if value}
+        found, description = find(Path(root), options), self.description(target.name)
+        return convert_volumes(found, target, options, label_map, description, self.plan_arguments)
 
 
 def convert_volumes(
@@ -158,7 +120,7 @@ def convert_volumes(
     Raises:
         ConversionError: listing all problems found; nothing was written.
     """
-    reading = reading_of(options)
+    options.check()
     lists = {"train": options.train, "val": options.val, "test": options.test}
     if (options.train is None) != (options.val is None) or (options.test and not options.train):
         raise ConversionError("--train and --val belong together, and --test needs both: give all of them or none")
@@ -188,7 +150,7 @@ def convert_volumes(
     if not problems and (full := room_problems(target.folder, files)):
         raise ConversionError(full)
     looking = Looking(label_map, description)
-    wrong, pixels = check_cases(cases, label_map, advice, target.processes, reading, looking)
+    wrong, pixels = check_cases(cases, label_map, advice, target.processes, options, looking)
     problems += wrong
     if not problems:
         problems = looking.problems(found.root, isinstance(options, LabelOptions))
@@ -218,9 +180,6 @@ def convert_volumes(
     )
 
     def write(folder: Path) -> None:
-        repaired = write_cases(folder, cases, label_map, target.processes, reading)
-        if shown := [f"{name} ({angle:.3f})" for name, angle in repaired.items() if angle]:
-            axes = "Headers without perpendicular axes, turned to the nearest rotation (degrees)"
-            found.remarks.append(f"{axes}: {', '.join(shown)}")
+        found.remarks += repair_remark(write_cases(folder, cases, label_map, target.processes, options))
 
     return dataset.write(write)

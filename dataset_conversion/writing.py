@@ -1,7 +1,5 @@
 """The files of a new dataset: images, labels, dataset.json, splits_final.json and patients.csv, whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import gzip
@@ -37,33 +35,19 @@ _CASES_PER_WORKER = 30
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked dataset, about to be written.
-
-    Attributes:
-        target: where to.
-        cases: all of it.
-        description: dataset.json but for the number of training cases; its keys keep their order.
-        splits: splits_final.json.
-        rows: of patients.csv, of the same columns.
-        remarks: lines to print at the end.
-        groups: whose each case is, where its name does not tell.
-        unit: what groups are.
-        plan_arguments: of the command to type next.
-        lists: names of more files -> their JSON.
-        lie: how it lies in the grid, where that is known already.
-    """
+    """A checked dataset, about to be written."""
 
     target: Target
-    cases: Sequence[Case | ImageCase]
-    description: Mapping[str, Any]
+    cases: Sequence[Case | ImageCase]  # all of them
+    description: Mapping[str, Any]  # dataset.json but for the number of training cases; its keys keep their order
     splits: Splits
-    rows: Sequence[Mapping[str, Any]]
-    remarks: Sequence[str] = ()
-    groups: Sequence[str] | None = None
-    unit: str = "patients"
-    plan_arguments: str = " -c 2d"
-    lists: Mapping[str, Any] = field(default_factory=dict)
-    lie: Lie | None = None
+    rows: Sequence[Mapping[str, Any]]  # of patients.csv, of the same columns
+    remarks: Sequence[str] = ()  # lines to print at the end
+    groups: Sequence[str] | None = None  # whose each case is, where its name does not tell
+    unit: str = "patients"  # what groups are
+    plan_arguments: str = " -c 2d"  # of the command to type next
+    lists: Mapping[str, Any] = field(default_factory=dict)  # names of more files -> their JSON
+    lie: Lie | None = None  # how it lies in the grid, where that is known already
 
     def write(self, write_files: Callable[[Path], None]) -> Path:
         """Writes the whole dataset or nothing, says what to type next, and returns the folder.
@@ -152,15 +136,10 @@ def write_cases(
 def _write_anew(job: tuple[Path, ...], label_map: Mapping[int, int], reading: Reading) -> float:
     """Writes an image, or a label, whose job also names its image; the degrees by which its axes were turned."""
     source, target, *of = job
-    if not of:
-        image, angle = reading.read(source, read_image)
-        image = reading.final(image)
-        write_image(image.values, image, target)
-        return angle
-    label, angle = reading.read(source, read_label_map)
-    of_image = reading.read(of[0], read_image)[0] if reading.label_header == "image" else None
-    label = reading.final(label, of_image)
-    write_image(relabel(label.values, label_map), label, target)
+    image, angle = reading.read(source, read_label_map if of else read_image)
+    of_image = reading.read(of[0], read_image)[0] if of and reading.label_header == "image" else None
+    image = reading.final(image, of_image)
+    write_image(relabel(image.values, label_map) if of else image.values, image, target)
     return angle
 
 

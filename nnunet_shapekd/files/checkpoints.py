@@ -1,7 +1,5 @@
 """Checkpoints: read without running code, written whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """What a dataset.json of nnU-Net's says, checked as a whole: labels, file ending, channels, reader."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ class Labels:
         known = {0, *self.left_out, *(value for values in self.classes.values() for value in values)}
         return known if self.ignore is None else known | {self.ignore}
 
-    def without(self, names: Iterable[str]) -> Labels:
+    def without(self, names: Iterable[str]) -> "Labels":
         """These labels, of which the classes named (or given by a value) are not evaluated.
 
         Raises:

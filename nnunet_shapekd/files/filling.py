@@ -1,7 +1,5 @@
 """Filling a folder that no other can take the place of, as one that a container mounts, from within."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """Reading an image file, as wide as nnU-Net does. Which library reads which kind of file is said here alone."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math
@@ -18,8 +16,8 @@ from nnunet_shapekd.files.nifti import (
     EITHER,
     NIBABEL,
     NOT_FINITE,
-    Header,
     all_finite,
+    header_of,
     is_orthonormal,
     itk_header,
     nifti_header,
@@ -103,7 +101,7 @@ def read_space(path: Path, reader: str | None = None) -> Space:
     check_file(path)
     name = path.name.lower()
     if name.endswith(NIFTI_ENDINGS):
-        return _of_header(nifti_header(path, _libraries(reader)))
+        return of_itk(*nifti_header(path, _libraries(reader)))
     try:
         if name.endswith(TIFF_ENDINGS):
             shape, n_bytes = _tiff(path)
@@ -111,18 +109,13 @@ def read_space(path: Path, reader: str | None = None) -> Space:
             space, n_bytes = _picture(path)
         else:
             header = itk_header(path)
-            space = _of_header(header)
+            space = of_itk(*header_of(header))
             bits = int(re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(header.GetPixelID()))[1])
             n_bytes = math.prod(space.shape) * space.channels * bits // 8
     except Exception as error:  # likewise
         raise ValueError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
     check_claim(path, n_bytes)
     return _space_of_tiff(path, shape, reader) if name.endswith(TIFF_ENDINGS) else space
-
-
-def _of_header(header: Header) -> Space:
-    geometry = header.GetSize(), header.GetSpacing(), header.GetOrigin(), header.GetDirection()
-    return of_itk(*geometry, header.GetNumberOfComponents())
 
 
 def _picture(path: Path) -> tuple[Space, int]:

@@ -1,7 +1,5 @@
 """Label maps on the disk: what one says, which of its values nobody knows, whether two lie in the same space."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 

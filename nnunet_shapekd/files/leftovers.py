@@ -1,7 +1,5 @@
 """What is hidden while it is being made, named after its machine and process, and found again if they are no more."""
 
-from __future__ import annotations
-
 import glob
 import os
 import platform

@@ -1,7 +1,5 @@
 """Whether a file may be read, and whether it can hold what its header claims, before any memory is taken for it."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

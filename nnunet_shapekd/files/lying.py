@@ -1,7 +1,5 @@
 """How data sets on the disk lie in the grid, by some of their label maps."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

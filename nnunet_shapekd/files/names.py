@@ -1,7 +1,5 @@
 """Names and texts from files are data: what may be a case's name, what a table's cell holds, how a path is shown."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

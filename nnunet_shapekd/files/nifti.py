@@ -3,12 +3,10 @@
 nnU-Net reads it with SimpleITK, and where that fails with nibabel: ITK refuses directions that are not orthonormal.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,38 +28,18 @@ _ONE_HEADER_AT_A_TIME = threading.Lock()
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class NibabelHeader:
-    """What a NIfTI file says before its voxels, by nibabel; called as SimpleITK's own reader has it."""
+class Header(NamedTuple):
+    """What an image file says before its voxels, in ITK's axes and order."""
 
-    def __init__(self, image: nibabel.Nifti1Image, path: Path) -> None:
-        n = image.ndim
-        columns = image.affine[:3, :3]
-        lengths = np.linalg.norm(columns, axis=0)
-        zooms = [float(zoom) for zoom in image.header.get_zooms()]
-        if not (np.isfinite(image.affine).all() and lengths.all() and all(zooms)):
-            raise ValueError(f"{path}: an axis of its voxels has no length; correct its header")
-        direction, origin = np.eye(max(n, 3)), np.zeros(max(n, 3))
-        direction[:3, :3], origin[:3] = _TO_ITK[:, None] * columns / lengths, _TO_ITK * image.affine[:3, 3]
-        self.size, self.spacing = image.shape, zooms
-        self.origin, self.direction = origin[:n].tolist(), direction[:n, :n].ravel().tolist()
-
-    def GetSize(self) -> tuple[int, ...]:
-        return self.size
-
-    def GetSpacing(self) -> list[float]:
-        return self.spacing
-
-    def GetOrigin(self) -> list[float]:
-        return self.origin
-
-    def GetDirection(self) -> list[float]:
-        return self.direction
-
-    def GetNumberOfComponents(self) -> int:
-        return 1
+    size: Sequence[int]
+    spacing: Sequence[float]
+    origin: Sequence[float]
+    direction: Sequence[float]
+    components: int = 1
 
 
-Header = sitk.ImageFileReader | NibabelHeader
+class NibabelHeader(Header):
+    """The header of a file that was read by nibabel."""
 
 
 def nifti_header(path: Path, libraries: Sequence[str] = EITHER) -> Header:
@@ -73,7 +51,7 @@ def nifti_header(path: Path, libraries: Sequence[str] = EITHER) -> Header:
     check_file(path)
     for library in libraries:
         try:
-            return _by_itk(path) if library == ITK else NibabelHeader(_by_nibabel(path), path)
+            return _by_itk(path) if library == ITK else _nibabel_header(path)
         except RuntimeError as error:  # ITK's; nibabel reads more, and says why where it does not
             if library == libraries[-1]:
                 check_gzip(path)
@@ -93,7 +71,7 @@ def read_nifti(path: Path, finite: bool = True, libraries: Sequence[str] = (ITK,
         ValueError: if the file cannot be read, is cut short, or has values that are not finite.
     """
     header, image = nifti_header(path, libraries), None
-    if isinstance(header, sitk.ImageFileReader):
+    if not isinstance(header, NibabelHeader):
         try:
             # Naming the format saves a tenth of the time: SimpleITK would try every other one first.
             image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
@@ -112,9 +90,9 @@ def read_nifti(path: Path, finite: bool = True, libraries: Sequence[str] = (ITK,
         raise ValueError(f"{path}: {NOT_FINITE}")
     if image is None or not whole:
         image = sitk.GetImageFromArray(values.T, isVector=False)
-        image.SetSpacing(header.GetSpacing())
-        image.SetOrigin(header.GetOrigin())
-        image.SetDirection(header.GetDirection())
+        image.SetSpacing(header.spacing)
+        image.SetOrigin(header.origin)
+        image.SetDirection(header.direction)
     return image
 
 
@@ -154,14 +132,31 @@ def itk_header(path: Path, image_io: str = "") -> sitk.ImageFileReader:
     return reader
 
 
-def _by_itk(path: Path) -> sitk.ImageFileReader:
+def header_of(reader: sitk.ImageFileReader) -> Header:
+    """What it read."""
+    geometry = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+    return Header(*geometry, reader.GetNumberOfComponents())
+
+
+def _by_itk(path: Path) -> Header:
     reader = itk_header(path, "NiftiImageIO")
     start, bits = (int(float(reader.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
     _check_size(path, start, reader.GetSize(), bits)
-    return reader
+    return header_of(reader)
 
 
-def _by_nibabel(path: Path) -> nibabel.Nifti1Image:
+def _nibabel_header(path: Path) -> NibabelHeader:
+    image = _by_nibabel(path)
+    n, columns = image.ndim, image.affine[:3, :3]
+    lengths, zooms = np.linalg.norm(columns, axis=0), [float(zoom) for zoom in image.header.get_zooms()]
+    if not (np.isfinite(image.affine).all() and lengths.all() and all(zooms)):
+        raise ValueError(f"{path}: an axis of its voxels has no length; correct its header")
+    direction, origin = np.eye(max(n, 3)), np.zeros(max(n, 3))
+    direction[:3, :3], origin[:3] = _TO_ITK[:, None] * columns / lengths, _TO_ITK * image.affine[:3, 3]
+    return NibabelHeader(image.shape, zooms, origin[:n].tolist(), direction[:n, :n].ravel().tolist())
+
+
+def _by_nibabel(path: Path) -> "nibabel.Nifti1Image":
     import nibabel  # only here: importing it costs as much as reading twenty cases
 
     try:

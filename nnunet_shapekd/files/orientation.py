@@ -3,8 +3,6 @@
 nnU-Net feeds networks the grid and never the header's directions, so a set that lies otherwise is another domain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar

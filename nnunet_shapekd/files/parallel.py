@@ -1,7 +1,5 @@
 """Work on many cases, with a progress bar, in several processes where that pays."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

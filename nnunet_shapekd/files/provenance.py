@@ -1,7 +1,5 @@
 """What a checkpoint says about where it comes from. Nothing in the file is run."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A dataset in nnU-Net's raw format: which files are which case's images and reference."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the voxels of an image lie, and in what two such spaces differ."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """What lies in a folder of somebody else's: links followed, loops noticed, and what cannot be reached is named."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

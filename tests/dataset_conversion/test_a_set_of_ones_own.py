@@ -7,26 +7,38 @@ from pathlib import Path
 import numpy as np
 from conversions import dataset_in, splits_in, voxels, write_case
 
-from nnunet_shapekd.dataset_conversion import volumes
-from nnunet_shapekd.dataset_conversion.downloads import nifti_files
-from nnunet_shapekd.dataset_conversion.target import Command, check_target
-from nnunet_shapekd.dataset_conversion.volumes import Found, VolumeOptions
+from nnunet_shapekd.dataset_conversion.found import Found
+from nnunet_shapekd.dataset_conversion.target import Command
+from nnunet_shapekd.dataset_conversion.volumes import VolumeOptions, VolumeSet
 
 LAYOUT = "scan_1.nii.gz and mask_1.nii.gz"
-LABELS = {0: 0, 7: 1}  # the download's values -> nnU-Net's
 _NIFTI = re.compile(r"(scan|mask)_(\d+)\.nii\.gz")
+KIDNEYS = VolumeSet(
+    name="Kidneys",
+    dataset_id=61,
+    channel="MRI",
+    labels={"background": 0, "kidney": 1},
+    label_map={0: 0, 7: 1},  # the download's values -> nnU-Net's
+    title="Kidneys of nobody",
+    reference="https://example.org/",
+    citation="nobody, 2026",
+    terms="kidneys'",
+)
+
+
+def find_cases(root: Path, options: VolumeOptions) -> Found:
+    found = Found(root)
+
+    def place(match: re.Match[str], path: Path) -> tuple[str, int]:
+        return {"scan": "image", "mask": "label"}[match[1]], int(match[2])
+
+    for number, (image, label) in found.pairs(LAYOUT, _NIFTI, place).items():
+        found.add(number, f"case{number}", image, label)
+    return found
 
 
 def convert_kidneys(root: Path, options: VolumeOptions) -> Path:
-    target, found = check_target(options, "Kidneys", 61), Found(Path(root))
-    files: dict[str, list[tuple[int, Path]]] = {"scan": [], "mask": []}
-    for match, path in found.sort(nifti_files(found.root, LAYOUT), _NIFTI, LAYOUT):
-        files[match[1]].append((int(match[2]), path))
-    for number, (image, label) in found.pair(files["scan"], files["mask"]).items():
-        found.add(number, f"case{number}", image, label, is_test=False)
-    labels = {"background": 0, "kidney": 1}
-    description = {"channel_names": {"0": "MRI"}, "labels": labels, "name": target.name}
-    return volumes.convert_volumes(found, target, options, LABELS, description)
+    return KIDNEYS.convert(root, options, find_cases)
 
 
 COMMAND = Command(convert_kidneys, VolumeOptions, LAYOUT, dataset_id=61, name="Kidneys")

@@ -433,10 +433,10 @@ def test_folds_are_balanced_by_stratum(folders: tuple[Path, Path], raw: Path) ->
         ({"mask_pattern": ".+"}, "has no group (?P<case>...)"),
         ({"test_masks": "x"}, "--test-masks: needs --test-images"),
         ({"exclude": ["p9"]}, "--exclude p9: no such case"),
-        ({"channels": "rgba"}, "--channels rgba: expected auto, grey, rgb"),
+        ({"channels": "rgba"}, "--channels: expected auto, grey, rgb, got rgba"),
         ({"name": None}, "expected a dataset id with -d, and --name"),
         ({"processes": 0}, "--processes: expected 1 or more"),
-        ({"preset": "kvasirr"}, "--preset kvasirr: expected one of kvasir, cvc-clinicdb"),
+        ({"preset": "kvasirr"}, "--preset: expected kvasir, cvc-clinicdb"),
         ({"preset": "kvasir"}, "knows its folders"),
     ],
 )

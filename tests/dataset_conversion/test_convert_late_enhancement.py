@@ -70,7 +70,7 @@ def test_all_of_emidecs_problems_are_listed_together(tmp_path: Path, raw: Path) 
     write_case(tmp_path / "spare.nii.gz", base / "Case_P003/Contours/Case_P003.nii.gz", np.array([0, 1, 9]))
     expected = [
         "Case_N006.nii.gz: label without an image",
-        "Case_P002/Case_P002.nii.gz: expected to lie in Images or Contours",
+        "Case_P002/Case_P002.nii.gz: expected to lie as in Case_N006/Images",
         "Case_P003.nii.gz: unknown label value 9",
         "5 folds by patient need at least 5",
     ]
