@@ -8,8 +8,8 @@ import pytest
 from conversions import options_in, raw_folder, write_case  # noqa: F401 (fixture)
 
 from nnunet_shapekd.commands.convert import CONVERSIONS, MODULES
-from nnunet_shapekd.dataset_conversion import acdc, own_volumes
-from nnunet_shapekd.dataset_conversion.target import ConversionError, Options
+from nnunet_shapekd.dataset_conversion import acdc, own_volumes, volumes
+from nnunet_shapekd.dataset_conversion.target import ConversionError
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
@@ -45,6 +45,6 @@ def test_a_message_with_a_foreign_option_is_noticed(raw, tmp_path, monkeypatch):
     def refuse(*_):
         raise ConversionError("give --organs 8")
 
-    monkeypatch.setattr(acdc, "check_target", refuse)
+    monkeypatch.setattr(volumes, "check_target", refuse)
     with pytest.raises(AssertionError, match="no option of this command: give --organs 8"):
-        acdc.convert_acdc(tmp_path, Options())
+        acdc.convert_acdc(tmp_path, volumes.VolumeOptions())
