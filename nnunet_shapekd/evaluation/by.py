@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nnunet_shapekd.evaluation.record import Evaluation
+from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 from nnunet_shapekd.files.columns import value_order
 from nnunet_shapekd.files.names import some
 
@@ -14,7 +15,8 @@ KEYS, FILE = ("column", "value"), "by.csv"
 #: what a reader of tested rows must know
 NOTE = (
     "The cases of each value of a column are tested by the same rules, p (Holm) corrected for all rows of a metric of "
-    "all values together. A difference that is shown for one value and not for another does not show that they differ."
+    f"all values together; of fewer than {MIN_PATIENTS} patients there is neither interval nor p. A difference that is "
+    "shown for one value and not for another does not show that they differ."
 )
 #: how a value is shown that is ""
 UNKNOWN = "(not known)"

@@ -169,6 +169,7 @@ def test_cross_has_rows_of_each_vendor_and_says_where_a_dataset_has_none(
     lines = [line.split() for line in printed.splitlines() if line.startswith("Dataset028_MNMs  vendor")]
     assert [line[2:5] for line in lines] == [["C", "12", "6"], ["D", "4", "2"]] * 2  # Dice, HD95
     assert lines[0][5 + with_baseline] == "100.00"
+    assert ("does not show that they differ" in " ".join(printed.split())) == with_baseline
 
 
 def is_mean_dice(one, column: str | None = None) -> bool:

@@ -170,6 +170,7 @@ def test_a_class_that_a_value_lacks_is_undefined_there():
 def test_values_are_printed_with_their_patients_and_without_interval_where_there_are_few():
     text = "\n".join(comparison_lines(compare_evaluations(grouped())))
     assert "By vendor: Dice (%), higher is better" in text and "By vendor: HD95 (mm), lower is better" in text
+    assert "of fewer than 6 patients there is neither interval nor p" in " ".join(text.split())
     rows = text.split("By vendor: Dice")[1].split("\n\n")[0].splitlines()[2:]
     assert [one.split("  ")[0] for one in rows] == ["GE", "Siemens", "(not known)"]
     assert " to " in rows[0] and " to " not in rows[1] and rows[1].split()[-1] == "5"
