@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,16 @@ from nnunet_shapekd.files.parallel import map_in_processes
 from nnunet_shapekd.files.raw_dataset import find_images
 from nnunet_shapekd.files.space import spacing_file
 from nnunet_shapekd.files.whose import Patients
+from nnunet_shapekd.stress.image_files import ImageFile, as_volume, read_image, write_image
 from nnunet_shapekd.stress.options import StressOptions
-from nnunet_shapekd.stress.shifts import ImageFile, Scene, as_volume, read_image, seed_of, shifted, write_image
+from nnunet_shapekd.stress.scene import Scene
+from nnunet_shapekd.stress.shifts import seed_of, shifted
 
 #: cases to read, or to shift, that are worth a process, which loads torch
 _PER_WORKER = 60
+
+#: shift -> label values of each of the classes it changes; without the shifts that know no labels
+Changed = Mapping[str, Sequence[Sequence[int]]]
 
 
 def find_subjects(
@@ -166,15 +171,18 @@ def scene_of(
     shift: str,
     seed: int,
     channel: int,
-    inverted: Sequence[int],
+    changed: Changed,
     reader: str | None = None,
 ) -> Scene:
-    """What a shift knows of a case's image file; ``inverted`` are the label values of the structure to invert."""
-    mask = None
-    if shift == "inversion":
+    """What a shift knows of a case's image file."""
+    classes = None
+    if shift in changed:
         # a reference of a slice may have an axis less than its image, or more
-        mask = np.isin(reference_of(subject, reader), inverted).reshape(image.values.shape[1:])
-    return Scene(image.spacing, seed_of(subject.case, shift, seed), channel, mask)
+        reference = reference_of(subject, reader).reshape(image.values.shape[1:])
+        classes = np.zeros(reference.shape, np.int32)
+        for number, values in enumerate(changed[shift], start=1):
+            classes[np.isin(reference, values)] = number
+    return Scene(image.spacing, seed_of(subject.case, shift, seed), channel, classes)
 
 
 def shift_files(
@@ -183,7 +191,7 @@ def shift_files(
     shift: str,
     severity: int,
     seed: int,
-    inverted: Sequence[int],
+    changed: Changed,
     reader: str | None = None,
 ) -> None:
     """Write a case's shifted files; those of severity 0 are the very files."""
@@ -194,7 +202,7 @@ def shift_files(
             shutil.copyfile(path, folder / path.name)
             continue
         image = read_image(path, reader)
-        scene = scene_of(subject, image, shift, seed, channel, inverted, reader)
+        scene = scene_of(subject, image, shift, seed, channel, changed, reader)
         write_image(shifted(image.values, shift, severity, scene), image, folder / path.name)
 
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from nnunet_shapekd.across.checks import Subject
 from nnunet_shapekd.drawing import COLOURS, LINE_STYLES, drawing, wrapped
 from nnunet_shapekd.evaluation.plausibility import cut_axis
-from nnunet_shapekd.stress.cases import reference_of, scene_of
-from nnunet_shapekd.stress.shifts import SHIFTS, read_image, shifted, size_of
+from nnunet_shapekd.stress.cases import Changed, reference_of, scene_of
+from nnunet_shapekd.stress.image_files import read_image
+from nnunet_shapekd.stress.shifts import SHIFTS, shifted, size_of
 
 #: patients' values between which the band lies, in percent of the patients
 BAND = (25, 75)
@@ -82,7 +83,7 @@ def examples(
     subject: Subject,
     steps: Sequence[tuple[str, int]],
     seed: int,
-    inverted: Sequence[int],
+    changed: Changed,
     marked: bool,
     reader: str | None = None,
 ) -> Figure:
@@ -92,7 +93,7 @@ def examples(
         subject: the case; its first image file is shown.
         steps: shift and severity, from 1.
         seed: of the patterns.
-        inverted: label values of the structure to invert.
+        changed: see :data:`~.cases.Changed`.
         marked: say which of them nnU-Net trains with.
         reader: nnU-Net's, of the models' plans.
     """
@@ -113,12 +114,12 @@ def examples(
     original = window(image.values.astype(np.float32))
     rows: dict[str, list[tuple[str, np.ndarray]]] = {}
     for shift, severity in steps:
-        scene = scene_of(subject, image, shift, seed, 0, inverted, reader)
+        scene = scene_of(subject, image, shift, seed, 0, changed, reader)
         title = f"{severity}: {size_of(shift, severity):g}"
         if marked and severity == 1 and SHIFTS[shift].trained:
             title += " (as in training)"
-        changed = window(shifted(image.values, shift, severity, scene))
-        rows.setdefault(shift, [("the image", original)]).append((title, changed))
+        result = window(shifted(image.values, shift, severity, scene))
+        rows.setdefault(shift, [("the image", original)]).append((title, result))
 
     aspect = 1.0 if picture else image.spacing[within[1]] / image.spacing[within[0]]  # a pixel's height over its width
     height, width = original.shape[:2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from nnunet_shapekd.across.model import Model, read_models
 from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.problems import listed, out_of_range
 from nnunet_shapekd.files.whose import find_patients
-from nnunet_shapekd.stress.cases import Subject, drawn, find_subjects, wrong_files
+from nnunet_shapekd.stress.cases import Changed, Subject, drawn, find_subjects, wrong_files
 from nnunet_shapekd.stress.options import StressOptions
 from nnunet_shapekd.stress.shifts import SEVERITIES, SHIFTS, UNSHIFTED
 from nnunet_shapekd.stress.tables import is_marked
@@ -30,7 +30,7 @@ class Plan:
         steps: shift and severity, the unshifted images first.
         subjects: the cases.
         folds: case -> the folds that predict it.
-        inverted: label values of the structure to invert.
+        changed: see :data:`~.cases.Changed`.
         schemes: the models' normalisations.
         remarks: what a reader must know.
         judging: of the predictions.
@@ -40,7 +40,7 @@ class Plan:
     steps: list[tuple[str, int]]
     subjects: list[Subject]
     folds: dict[str, tuple[str, ...]]
-    inverted: tuple[int, ...]
+    changed: Changed
     schemes: list[str]
     remarks: list[str]
     judging: Judging
@@ -60,11 +60,9 @@ def make_plan(model_folder: str | Path, images: Path, labels: Path, options: Str
     models = read_models(model_folder, options)
     model = list(models.values())[-1]
     known = model.labels
-    by_name = known.classes | {str(values[0]): values for values in known.classes.values() if len(values) == 1}
-    inverted = by_name.get(options.invert, ())
-    steps, problems = plan_steps(options.shifts, options.severities, options.invert)
-    if options.invert and not inverted:
-        problems.append(f"--invert {options.invert}: no such class; there are {', '.join(known.classes)}")
+    steps, problems = plan_steps(options)
+    changed, unknown = changed_classes(known.classes, options)
+    problems += unknown
     if wrong := [*out_of_range(("--cases", options.cases, 1), ("--seed", options.seed, 0)), *options.problems()]:
         problems += wrong
         options = replace(options, cases=None, seed=0)
@@ -92,26 +90,57 @@ def make_plan(model_folder: str | Path, images: Path, labels: Path, options: Str
             f"Not marked is what nnU-Net trains with: the models normalise with {', '.join(schemes)}, and sizes "
             "compare with training's only where each image's channels are brought to mean 0 and sd 1"
         )
-    return Plan(models, steps, subjects, folds, inverted, schemes, remarks, judging)
+    return Plan(models, steps, subjects, folds, changed, schemes, remarks, judging)
 
 
-def plan_steps(
-    shifts: Sequence[str] | None, severities: Sequence[int] | None, invert: str | None
-) -> tuple[list[tuple[str, int]], list[str]]:
+def plan_steps(options: StressOptions) -> tuple[list[tuple[str, int]], list[str]]:
     """Shift and severity of every step, the unshifted images first; and what is wrong with the arguments."""
-    names = list(dict.fromkeys(SHIFTS if shifts is None else shifts))
-    if shifts is None and not invert:
+    names = list(dict.fromkeys(SHIFTS if options.shifts is None else options.shifts))
+    if options.shifts is None and not options.invert:
         names.remove("inversion")
-    levels, problems = sorted(set(SEVERITIES[1:] if severities is None else severities)), []
+    levels = sorted(set(SEVERITIES[1:] if options.severities is None else options.severities))
+    problems = []
     if unknown := [name for name in names if name not in SHIFTS]:
         problems.append(f"--shifts: expected some of {', '.join(SHIFTS)}, got {', '.join(unknown)}")
     if not levels or not set(levels) <= set(SEVERITIES[1:]):
         problems.append(f"--severities: expected some of 1 to {SEVERITIES[-1]}, got {', '.join(map(str, levels))}")
-    if "inversion" in names and not invert:
+    if "inversion" in names and not options.invert:
         problems.append("--shifts inversion: name the class to invert with --invert")
-    if invert and "inversion" not in names:
-        problems.append(f"--invert {invert}: is for the shift inversion, which is not among --shifts")
+    for option, given in _named(options).items():
+        of_option = [name for name, shift in SHIFTS.items() if shift.classes == option]
+        if given and not set(of_option) & set(names):
+            said = f"is for the shift {' or '.join(of_option)}, which is not among --shifts"
+            problems.append(f"{option} {' '.join(given)}: {said}")
     return [(UNSHIFTED, 0), *((name, level) for name in names for level in levels)], problems
+
+
+def changed_classes(
+    known: Mapping[str, tuple[int, ...]], options: StressOptions
+) -> tuple[dict[str, list[list[int]]], list[str]]:
+    """The label values of the classes that each shift changes, see :data:`~.cases.Changed`; and what is wrong.
+
+    Regions overlap and what is changed must not: values are one class where the same of the named classes hold them.
+
+    Args:
+        known: class, or region -> its label values.
+        options: name some of them, by themselves or by a value; by default it is all.
+    """
+    by_name = known | {str(values[0]): values for values in known.values() if len(values) == 1}
+    found, problems = {}, []
+    for option, names in _named(options).items():
+        if unknown := [name for name in names if name not in by_name]:
+            problems.append(f"{option} {' '.join(unknown)}: no such class; there are {', '.join(known)}")
+        named = [by_name[name] for name in names if name in by_name] or list(known.values())
+        together: dict[tuple[bool, ...], list[int]] = {}
+        for value in sorted(set().union(*named)):
+            together.setdefault(tuple(value in values for values in named), []).append(value)
+        found[option] = list(together.values())
+    return {name: found[shift.classes] for name, shift in SHIFTS.items() if shift.classes}, problems
+
+
+def _named(options: StressOptions) -> dict[str, Sequence[str]]:
+    """Option -> the classes it names."""
+    return {"--invert": [options.invert] if options.invert else [], "--classes": options.classes or []}
 
 
 def check_library() -> None:

@@ -83,6 +83,7 @@ def stress(
         "remarks": plan.remarks,
         "seed": options.seed,
         "inverted": options.invert,
+        "changed": {shift: plan.changed[shift] for shift, _ in plan.steps if shift in plan.changed},
         "normalisation": plan.schemes,
         "means": [
             {
@@ -101,7 +102,7 @@ def stress(
     }
     with new_folder(out / RESULTS, kind="stress") as folder:
         write_tables(evaluations, values, result, folder)
-        shown = plan.subjects[0], plan.steps[1:], options.seed, plan.inverted, is_marked(plan.schemes)
+        shown = plan.subjects[0], plan.steps[1:], options.seed, plan.changed, is_marked(plan.schemes)
         figure = examples(*shown, reader=plan.reader)
         (folder / "examples.png").write_bytes(png(figure))
     return result
@@ -114,7 +115,7 @@ def _evaluations(
     for i, (shift, severity) in enumerate(plan.steps, start=1):
         print(f"[{i}/{len(plan.steps)}] {shift if severity == 0 else f'{shift} {severity}'}", flush=True)
         with scratch_folder(out / PREDICTIONS / ".images") as folder:
-            how = {"shift": shift, "severity": severity, "seed": options.seed, "inverted": plan.inverted}
+            how = {"shift": shift, "severity": severity, "seed": options.seed, "changed": plan.changed}
             how["reader"] = plan.reader
             each_subject(partial(shift_files, folder=folder, **how), plan.subjects, options.processes, "Shifting")
             files = {one.case: [folder / path.name for path in one.images] for one in plan.subjects}

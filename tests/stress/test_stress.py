@@ -246,6 +246,19 @@ def test_a_class_is_inverted_and_another_left_out(models, raw, tmp_path):
     assert result["classes"] == ["MLV", "LVC"] == list(dict.fromkeys(row["class"] for row in rows_of(tmp_path / "out")))
 
 
+def test_named_classes_are_changed_and_recorded(models, raw, tmp_path):
+    options = replace(QUICK, shifts=["class-contrast", "noise"], severities=[4], classes=["LVC"])
+    seen = {}
+    for name, given in (("one", options), ("all", replace(options, classes=None))):
+        result = stress(models[STUDENT], raw / "imagesTs", raw / "labelsTs", tmp_path / name, given)
+        assert result["changed"] == {"class-contrast": [[3]] if name == "one" else [[1], [2], [3]]}
+        for step in ("class-contrast_4", "noise_4"):
+            record = tmp_path / name / "predictions" / STUDENT / step / "predictions.json"
+            seen[name, step] = json.loads(record.read_text())[TEST_CASE]["images_sha256"]
+    assert seen["one", "noise_4"] == seen["all", "noise_4"]
+    assert seen["one", "class-contrast_4"] != seen["all", "class-contrast_4"]
+
+
 def test_colour_pictures_are_shifted_and_measured_in_pixels(root, tmp_path):
     model = write_models(root, "rgb", "2d", {STUDENT: {0: ["case_3"]}})[STUDENT]
     raw = root / "raw" / DATASETS["rgb"].name

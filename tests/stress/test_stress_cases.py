@@ -105,7 +105,7 @@ def test_volumes_in_tiff_are_shifted_as_volumes_and_keep_their_spacing(tmp_path)
     for severity in (0, 4):
         folder = tmp_path / str(severity)
         folder.mkdir()
-        shift_files(subject, folder, "noise", severity, 0, (), "Tiff3DIO")
+        shift_files(subject, folder, "noise", severity, 0, {}, "Tiff3DIO")
         (values,), properties = Tiff3DIO().read_images([str(folder / "a_0000.tif")])
         assert properties["spacing"] == [5, 1, 1] and values.shape == volume.shape
         assert np.array_equal(values, volume) == (severity == 0)

@@ -15,7 +15,8 @@ pytest.importorskip("torchio")
 
 from nnunet_shapekd.commands.cli import main
 from nnunet_shapekd.stress import plan
-from nnunet_shapekd.stress.plan import plan_steps
+from nnunet_shapekd.stress.options import StressOptions
+from nnunet_shapekd.stress.plan import changed_classes, plan_steps
 from nnunet_shapekd.stress.shifts import SHIFTS
 
 root = pytest.fixture(scope="module")(folders)
@@ -38,20 +39,22 @@ def test_all_that_is_wrong_is_listed_and_nothing_is_written(models, raw, tmp_pat
     reference = sitk.ReadImage(str(labels / "case_3.nii.gz"))
     reference[0, 0, 0] = 77
     sitk.WriteImage(reference, str(labels / "case_3.nii.gz"))
-    arguments = ["--shifts", "rain", "--severities", 1, 5, "--invert", "spleen", "--cases", 0, "--all-cases"]
+    arguments = ["--shifts", "rain", "--severities", 1, 5, "--invert", "spleen"]
+    arguments += ["--classes", "RV", "liver", "heart", "--cases", 0, "--all-cases"]
     said = refused(capsys, tmp_path, models[STUDENT], images, labels, *arguments)
     for problem in (
         "--shifts: expected some of gamma-dark, ",
         "got rain",
         "--severities: expected some of 1 to 4, got 1, 5",
         "--invert spleen: no such class; there are RV, MLV, LVC",
+        "--classes liver heart: no such class; there are RV, MLV, LVC",
         "--cases: expected 1 or more, got 0",
         f"{labels / 'case_1.nii.gz'}: is missing",
         f"{images / 'case_2_0001.nii.gz'}: cannot be read",
         "77",
     ):
         assert problem in said
-    assert said.count("\n  - ") == 8
+    assert said.count("\n  - ") == 10
 
 
 def test_wrong_numbers_geometry_and_patterns_are_found_before_anything_is_predicted(models, raw, tmp_path, capsys):
@@ -113,9 +116,45 @@ def test_references_of_other_values_or_sizes_are_refused(models, raw, tmp_path, 
     assert "(value 1 becomes 2; value 2 becomes 1)" in said
 
 
+def steps_of(**options) -> tuple[list[tuple[str, int]], list[str]]:
+    return plan_steps(StressOptions(**options))
+
+
 def test_all_shifts_are_on_by_default_inversion_where_it_is_said_of_what():
-    assert {shift for shift, _ in plan_steps(None, None, "LVC")[0]} == {"none", *SHIFTS}
-    assert {shift for shift, _ in plan_steps(None, None, None)[0]} == {"none", *SHIFTS} - {"inversion"}
-    assert plan_steps(["blur"], [4, 1], None) == ([("none", 0), ("blur", 1), ("blur", 4)], [])
-    assert "--invert" in plan_steps(["inversion"], None, None)[1][0]
-    assert "--invert LVC: is for the shift inversion" in plan_steps(["blur"], None, "LVC")[1][0]
+    assert {shift for shift, _ in steps_of(invert="LVC")[0]} == {"none", *SHIFTS}
+    assert {shift for shift, _ in steps_of()[0]} == {"none", *SHIFTS} - {"inversion"}
+    assert steps_of(shifts=["blur"], severities=[4, 1]) == ([("none", 0), ("blur", 1), ("blur", 4)], [])
+    assert "--invert" in steps_of(shifts=["inversion"])[1][0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"invert": "LVC"}, "--invert LVC: is for the shift inversion, which"),
+        ({"classes": ["RV", "LVC"]}, "--classes RV LVC: is for the shift class-contrast or class-spread, which"),
+    ],
+)
+def test_classes_named_for_a_shift_that_is_not_made_are_refused(given, said):
+    (problem,) = steps_of(shifts=["blur"], **given)[1]
+    assert problem.startswith(said)
+
+
+HEART = {"RV": (1,), "MLV": (2,), "LVC": (3,)}
+TUMOUR = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("known", "named", "expected"),
+    [
+        (HEART, None, [[1], [2], [3]]),
+        (HEART, ["LVC", "2"], [[2], [3]]),
+        ({"disc": (1, 2, 4), "cup": (2, 4)}, None, [[1], [2, 4]]),
+        (TUMOUR, None, [[1], [2], [3]]),
+        (TUMOUR, ["whole"], [[1, 2, 3]]),
+        (TUMOUR, ["whole", "core"], [[1], [2, 3]]),
+    ],
+)
+def test_what_is_changed_as_one_class_is_held_by_the_same_of_the_named(known, named, expected):
+    changed, problems = changed_classes(known, StressOptions(classes=named, invert=list(known)[-1]))
+    assert changed["class-contrast"] == changed["class-spread"] == expected and not problems
+    assert changed["inversion"] == [list(known[list(known)[-1]])]

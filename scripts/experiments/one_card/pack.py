@@ -61,6 +61,8 @@ def packed(stack: Stack, out: Path) -> dict[str, np.ndarray]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_shapekd.stress import shifts
+    from nnunet_shapekd.stress.image_files import read_image, write_image
+    from nnunet_shapekd.stress.scene import Scene
 
     folder = out / "preprocessed" / ACDC
     plans = PlansManager(str(folder / "smallPlans.json"))
@@ -69,10 +71,10 @@ def packed(stack: Stack, out: Path) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as scratch:
         image = stack.image
         if stack.shift:
-            read = shifts.read_image(image)
-            scene = shifts.Scene(read.spacing, shifts.seed_of(stack.case, stack.shift))
+            read = read_image(image)
+            scene = Scene(read.spacing, shifts.seed_of(stack.case, stack.shift))
             image = Path(scratch) / image.name
-            shifts.write_image(shifts.shifted(read.values, stack.shift, SHIFTS[stack.shift], scene), read, image)
+            write_image(shifts.shifted(read.values, stack.shift, SHIFTS[stack.shift], scene), read, image)
         data, seg, about = DefaultPreprocessor(verbose=False).run_case(
             [str(image)], str(stack.labels), plans, configuration, labels
         )
