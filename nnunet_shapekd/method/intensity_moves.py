@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from nnunet_shapekd.method.class_mean import of_each_voxel, sum_per_label
 
@@ -146,9 +145,8 @@ def apply_moves(
     shift = of_voxels(moves.location) + of_voxels(moves.follows) * _on_curve(place, moves.curve, moves.knots)
     shift = _smoothed((shift * deviation[..., None]).view(b, c, *spatial), smooth_axes).view(rows.shape)
     from_mean = rows - of_voxels(mean)
-    texture = (of_voxels(moves.above) - 1) * from_mean.clamp_min(0) + (
-        of_voxels(moves.below) - 1
-    ) * from_mean.clamp_max(0)
+    factors = torch.cat((moves.above, moves.below), -1)
+    texture = (of_each_voxel(factors, labels + num_classes * (from_mean < 0)) - 1) * from_mean
     return (rows + moves.moved[..., None] * (shift + texture)).to(image.dtype).view(image.shape)
 
 
@@ -166,8 +164,15 @@ def _on_curve(place: torch.Tensor, curve: torch.Tensor, knots: torch.Tensor) -> 
 
 
 def _smoothed(shift: torch.Tensor, axes: Sequence[bool]) -> torch.Tensor:
-    size = [3 if smooth else 1 for smooth in axes]
-    average = F.avg_pool3d if len(size) == 3 else F.avg_pool2d
-    for _ in range(SMOOTHING):
-        shift = average(shift, size, stride=1, padding=[s // 2 for s in size], count_include_pad=False)
+    """``(b, c, x, y[, z])``, one axis after the other: on a CPU several times as fast as pooling."""
+    for axis in (axis for axis, smooth in enumerate(axes, 2) if smooth):
+        n = shift.shape[axis]
+        count = torch.full([n if i == axis else 1 for i in range(shift.dim())], 3.0, device=shift.device)
+        for end in (0, n - 1):
+            count.narrow(axis, end, 1).sub_(1)
+        for _ in range(SMOOTHING):
+            total = shift.clone()
+            total.narrow(axis, 1, n - 1).add_(shift.narrow(axis, 0, n - 1))
+            total.narrow(axis, 0, n - 1).add_(shift.narrow(axis, 1, n - 1))
+            shift = total.div_(count)
     return shift
