@@ -2,11 +2,9 @@
 
     python scripts/experiments/paper/paper_train.py STACKS.npz OUT paper paper+teacher paper+features --seeds 0 1 2
 
-STACKS.npz is ``one_card/pack.py``'s. Networks are trained one after the other on one core, seed by seed, in the order of
-their names; OUT gets the weights and a table of each, and those that have both are skipped. A name is ingredients, and
-after a + what is trained with them: the teacher, or a student of it by a term. Without a + it has no teacher.
-
-The recipe is that of the code published with the paper (arXiv 2409.17503): docs/paper.md says what differs.
+STACKS.npz is ``one_card/pack.py``'s. Networks are trained one after the other on one core, seed by seed, in the order
+of their names; OUT gets the weights and a table of each, and those that have both are skipped. A name is ingredients,
+and after a + what is trained with them: the teacher, or a student of it by a term. Without a + it has no teacher.
 """
 
 from __future__ import annotations
@@ -16,14 +14,11 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "one_card"))
 import augment
@@ -31,111 +26,19 @@ import losses
 from data import Judged, Stacks
 from ensemble import CLASSES, PATCH
 from judge import STRUCTURES, dice
+from paper_recipe import INGREDIENTS, KINDS, TERMS, Network, Slices
 from runs import explored
 
 from nnunet_shapekd.files.output import new_file
 from nnunet_shapekd.method.class_mean import class_mean_image
-from nnunet_shapekd.method.distillation import FeatureDistillation, LogitDistillation
-from nnunet_shapekd.method.skipless_unet import without_skips
 
 BATCH, DATA = 4, "ACDC-0"
 #: the learning rate is halved after these shares of the training: epochs 60, 100, 150 and 180 of 200
 HALVED = 0.3, 0.5, 0.75, 0.9
 
 
-@dataclass(frozen=True)
-class Ingredients:
-    """Where the recipe is the paper's, and where nnU-Net's.
-
-    Attributes:
-        norm: "batch" (the paper's) or "instance".
-        loss: "ce", at the finest scale alone (the paper's), or "dice+ce", nnU-Net's, at all scales.
-        intensities: "percentiles", scaled to 0..1 and never changed (the paper's), or "z-scores", as nnU-Net normalises
-            and augments them.
-    """
-
-    norm: str = "batch"
-    loss: str = "ce"
-    intensities: str = "percentiles"
-
-
-INGREDIENTS = {
-    "paper": Ingredients(),
-    "instance-norm": Ingredients(norm="instance"),
-    "dice": Ingredients(loss="dice+ce"),
-    "intensities": Ingredients(intensities="z-scores"),
-}
-#: term and its weight, which is constant
-TERMS = {"features": (FeatureDistillation(), 2.0), "logits": (LogitDistillation(), 1.0)}
-KINDS = ("", "teacher", *TERMS)
-
-
-class Slices(Stacks):
-    """The stacks for training by slices: each that shows a structure is as likely as any other, wherever it is from.
-
-    Args:
-        path, device: see :class:`Stacks`.
-        percentiles: scale each stack's 2nd to 98th percentile to 0..1 and clip, with 0 outside; else z-scores.
-    """
-
-    def __init__(self, path: Path, device: torch.device, percentiles: bool) -> None:
-        super().__init__(path, device)
-        if percentiles:
-            for of in self.judged:
-                place = slice(of.first, of.first + of.slices), *map(self._middle, of.shape)
-                values = self.image[place].float()
-                low, high = values.flatten().quantile(0.02), values.flatten().quantile(0.98)
-                self.image[of.first : of.first + of.slices] = 0
-                self.image[place] = (255 * ((values - low) / (high - low)).clamp(0, 1)).round().to(torch.uint8)
-            self.scale = torch.tensor([0.0, 1.0], device=device).expand_as(self.scale)
-        # for draw(), a stack is now a single slice, and no class's places are asked for
-        self.shapes = self.shapes.repeat_interleave(self.slices, 0)
-        self.first = torch.arange(len(self.image), device=device)
-        self.slices = torch.ones_like(self.first)
-        self.places = self.places[:1].expand(len(self.first), -1, -1, -1)
-
-    def _middle(self, size: int) -> slice:
-        """Where an axis of an image lies on the canvas."""
-        start = max(0, (self.image.shape[-1] - size) // 2)
-        return slice(start, start + min(size, self.image.shape[-1]))
-
-    def training(self, data: str) -> list[int]:
-        chosen = [self.judged[i] for i in super().training(data)]
-        slices = [i for of in chosen for i in range(of.first, of.first + of.slices)]
-        return [i for i in slices if self.label[i].any()]
-
-
-class Network(nn.Module):
-    """nnU-Net's U-Net with the paper's norm, and its last decoder stage's output beside the logits."""
-
-    def __init__(self, ingredients: Ingredients, features: Sequence[int], skips: bool = True) -> None:
-        super().__init__()
-        n, instance = len(features), ingredients.norm == "instance"
-        self.unet = PlainConvUNet(
-            1, n, list(features), nn.Conv2d, 3, [1] + [2] * (n - 1), 2, CLASSES, [2] * (n - 1),
-            conv_bias=True, norm_op=nn.InstanceNorm2d if instance else nn.BatchNorm2d,
-            norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True},
-            deep_supervision=ingredients.loss == "dice+ce",
-        )  # fmt: skip
-        self.unet.apply(InitWeights_He(0.0))
-        if not skips:
-            without_skips(self.unet)
-        self.unet.decoder.stages[-1].register_forward_hook(self._keep)
-
-    def _keep(self, stage: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        self.features = output
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """``(b, 1, h, w)`` -> logits ``(b, 4, h, w)`` of each scale that the loss looks at, finest first."""
-        logits = self.unet(x.contiguous(memory_format=torch.channels_last))
-        return logits if isinstance(logits, list) else [logits]
-
-
 def train(name: str, seed: int, stacks: Slices, out: Path, steps: int, features: Sequence[int]) -> Network:
-    """Train a network; a student's teacher is read from ``out``.
-
-    Raises: FileNotFoundError if it is not there.
-    """
+    """Train a network; a student's teacher is read from ``out``."""
     base, _, kind = name.partition("+")
     ingredients = INGREDIENTS[base]
     teacher = None
@@ -215,6 +118,18 @@ def judged(network: Callable, stacks: Stacks, of: Judged) -> list[tuple[str, boo
     return list(zip(STRUCTURES, there, of_stack, by_slice, strict=True))
 
 
+@torch.no_grad()
+def judge(name: str, seed: int, network: Callable, stacks: Stacks, to: Path) -> None:
+    """A row for each structure of the development patients' stacks and of Sunnybrook's."""
+    places = [of for of in stacks.judged if explored(of.place, of.case, stacks.splits) or of.place == "Sunnybrook"]
+    with new_file(to) as path, path.open("w", newline="") as file:
+        for of in places:
+            csv.writer(file).writerows(
+                (name, seed, of.place, of.case, structure, int(there), round(value, 4), round(slices, 4))
+                for structure, there, value, slices in judged(network, stacks, of)
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stacks", type=Path)
@@ -224,6 +139,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7500)
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     args = parser.parse_args()
+    for i, name in enumerate(args.names):
+        base, _, kind = name.partition("+")
+        there = f"{base}+teacher" in args.names[:i]
+        missing = [seed for seed in args.seeds if not (there or (args.out / f"{base}+teacher-{seed}.pt").exists())]
+        if kind in TERMS and missing:
+            parser.error(f"{name} needs {base}+teacher, seeds {missing}: name it before, or give the OUT that has it")
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for seed in args.seeds:
@@ -235,14 +156,7 @@ def main() -> None:
             stacks = Slices(args.stacks, torch.device("cpu"), by_percentiles)
             network = train(name, seed, stacks, args.out, args.steps, args.features)
             if not name.endswith("+teacher"):  # which sees the labels
-                places = [of for of in stacks.judged if explored(of.place, of.case, stacks.splits)]
-                places += [of for of in stacks.judged if of.place == "Sunnybrook"]
-                with torch.no_grad(), new_file(rows) as path, path.open("w", newline="") as file:
-                    for of in places:
-                        csv.writer(file).writerows(
-                            (name, seed, of.place, of.case, structure, int(there), round(value, 4), round(slices, 4))
-                            for structure, there, value, slices in judged(Alone(network), stacks, of)
-                        )
+                judge(name, seed, Alone(network), stacks, rows)
             with new_file(weights) as path:
                 torch.save(network.state_dict(), path)
 
