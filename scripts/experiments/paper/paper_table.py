@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "one_card"))
+import table
 from evidence_table import interval, with_each
 
 ROOT = Path(__file__).parents[3]
@@ -121,11 +123,12 @@ def scorings(rows: list[Row]) -> Iterator[str]:
 
 
 def ingredients(rows: list[Row]) -> Iterator[str]:
-    """Each student's difference to the same without a teacher, of its seeds."""
+    """Of each student, the same without a teacher and the difference to it; and nnU-Net's own recipe without one."""
     networks = {(row["name"], row["seed"]) for row in rows}
     students = sorted(
         {name for name, _ in networks if "+" in name}, key=lambda name: (not name.startswith("paper"), name)
     )
+    stock = table.read()["explored"]
     yield f"| recipe, term | seeds | {' | '.join(PLACES.values())} |"
     yield "|---|---|---|---|---|---|"
     for name in students:
@@ -134,6 +137,9 @@ def ingredients(rows: list[Row]) -> Iterator[str]:
         pairs = [Pair.of(rows, (base, name), place, of_stacks) for place in PLACES]
         cells = [f"{pair.without.mean():.1f} {pair.differences.mean():+.1f}" for pair in pairs]
         yield f"| `{base}`, {term} | {', '.join(seeds)} | {' | '.join(cells)} |"
+    keys = [("stock", "0", place) for place in PLACES]
+    cells = [f"{table.mean(stock[key]):.1f}" if key in stock else "–" for key in keys]
+    yield f"| nnU-Net's own, `stock` of [moves](evidence/moves.md) | 0 | {' | '.join(cells)} |"
 
 
 TABLES = {"gain": gain, "scorings": scorings, "ingredients": ingredients}
