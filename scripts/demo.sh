@@ -10,7 +10,7 @@ export nnUNet_raw=$demo/raw nnUNet_preprocessed=$demo/preprocessed nnUNet_result
 nnUNet_extTrainer="$(shapekd trainers):$PWD/scripts/demo_trainers"
 export nnUNet_extTrainer
 # Small networks: worker processes and compiling would cost more than they bring. What runs side by side takes one core.
-export nnUNet_n_proc_DA=0 nnUNet_def_n_proc=1 nnUNet_compile=f OMP_NUM_THREADS=1
+export nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1 nnUNet_compile=f OMP_NUM_THREADS=1
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results" "$demo/logs"
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 started=$SECONDS
@@ -37,8 +37,8 @@ convert() { # convert SCANNER ID
     [ -d "$nnUNet_raw/$(dataset "$1")" ] || shapekd convert acdc "$demo/phantom_$1" -d "$2" --name "$(dataset "$1" | cut -d_ -f2)"
 }
 
-train() { # --c starts anew where there is nothing to continue
-    nnUNetv2_train 27 2d 0 -tr "$1" -p demoPlans -device "$device" --c
+train() { # --c starts anew where there is nothing to continue; 0: no process beside the training's (planning wants one)
+    nnUNet_n_proc_DA=0 nnUNetv2_train 27 2d 0 -tr "$1" -p demoPlans -device "$device" --c
 }
 
 predict() { # predict TRAINER SCANNER

@@ -123,6 +123,18 @@ def test_second_scanner_has_less_contrast_between_blood_and_muscle(rendered):
         assert 1.2 < ratio_b < ratio_a
 
 
+def test_the_other_sequence_has_less_contrast_and_twice_the_spread_in_the_wall():
+    for number in PATIENTS:
+        contrast, spread = {}, {}
+        for scanner in ("a", "c"):
+            image, labels, _ = render_patient(phantom_patient(number), SCANNERS[scanner])["ED"]
+            cavity, wall = image[labels == LV], image[labels == MYO]
+            contrast[scanner] = (cavity.mean() - wall.mean()) / image.std()
+            spread[scanner] = wall.std() / image.std()
+        assert 0.4 < contrast["c"] / contrast["a"] < 0.9  # 1.1 to 1.5 in late enhancement and cine MRI
+        assert 1.5 < spread["c"] / spread["a"] < 2.7
+
+
 def test_no_threshold_segments_the_blood(rendered):
     image, labels, _ = rendered[1, "a"]["ED"]
     blood = (labels == LV) | (labels == RV)

@@ -18,7 +18,7 @@ class nnUNetTrainer_Demo(nnUNetTrainerNoMirroring):
         self.num_iterations_per_epoch = 200
         self.num_val_iterations_per_epoch = 10
         self.save_every = 1
-        # nnU-Net takes all cores for each of the trainings that the demo runs side by side, and they wait for each other
+        # the demo trains side by side; nnU-Net would give every training all cores, for which they then wait
         torch.set_num_threads(1)
         super().initialize()
 
