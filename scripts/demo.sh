@@ -70,6 +70,7 @@ trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null; done; wait' EXIT
 train_and_predict nnUNetTrainer_Demo &
 teacher_and_student &
 train_and_predict nnUNetTrainerIntensityMoves_Demo &
+set +m
 failed=0
 for job in $(jobs -p); do wait "$job" || failed=1; done
 [ "$failed" = 0 ] || { echo "Run this again when that is mended: what is finished is kept." >&2; exit 1; }
