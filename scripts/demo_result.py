@@ -22,12 +22,14 @@ TRAINERS = {
     "student": "nnUNetTrainerShapeKD_Demo",
     "moves": "nnUNetTrainerIntensityMoves_Demo",
 }
-SCANNERS = {"a": "scanner a, of the training", "b": "scanner b, unseen", "c": "another sequence (c), unseen"}
+SCANNERS = {"a": "scanner a, of the training", "b": "scanner b, unseen", "c": "sequence c, unseen"}
 DATASETS = {"a": "Dataset027_PhantomA", "b": "Dataset028_PhantomB", "c": "Dataset029_PhantomC"}
 HEAD = ["", "network", *CLASSES, "mean - stock", "95 % interval", "open rings"]
 LEGEND = """\
-Dice (%), mean over the same {n} test patients on every scanner; open rings: slices in which the myocardium does not
-enclose the cavity (of the slices that show both)."""
+stock: nnU-Net's own; student: with a teacher (ShapeKD); moves: nnUNetTrainerIntensityMoves, which the README advises
+where the sequence changes. Dice in %, mean over the same {n} test patients on every scanner; sequence c: scanner a with
+less contrast and more spread in the wall; open rings: slices in which the myocardium does not enclose the cavity (of the
+slices that show both)."""
 LIMITS = """\
 What this run can show: that every step works here, what the networks' predictions look like, and on which images a
 network falls apart. What it cannot show: that one method is better than another. Each network was trained once, for
@@ -65,7 +67,7 @@ def rings(folder: Path) -> str:
 
 def draw_picture(demo: Path) -> Path:
     """One slice of one patient on every scanner: image, reference, and every network's prediction."""
-    fig, axes = plt.subplots(len(SCANNERS), 2 + len(TRAINERS), figsize=(14, 8.8), layout="constrained")
+    fig, axes = plt.subplots(len(SCANNERS), 2 + len(TRAINERS), figsize=(10, 6.4), layout="constrained")
     for row, (scanner, described) in zip(axes, SCANNERS.items(), strict=True):
         label_file = min((demo / "raw" / DATASETS[scanner] / "labelsTs").glob("*.nii.gz"))
         image_file = label_file.parents[1] / "imagesTs" / label_file.name.replace(".nii.gz", "_0000.nii.gz")
@@ -82,7 +84,7 @@ def draw_picture(demo: Path) -> Path:
             for label, colour in zip((1, 2, 3), ("tab:blue", "tab:green", "tab:red"), strict=True):
                 if labels is not None and (labels[crop] == label).any():
                     ax.contour(labels[crop] == label, levels=[0.5], colors=colour, linewidths=1.5)
-            ax.set_title(title if row is axes[0] else "")
+            ax.set_title(title if scanner == "a" else "")
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(described)
     fig.suptitle("The first test patient on every scanner: RV blue, myocardium green, LV red")
@@ -105,8 +107,8 @@ td, th {{ text-align: right; padding: .2rem .6rem; border-bottom: 1px solid #ddd
 td:first-child, td:nth-child(2), th:nth-child(2) {{ text-align: left; }}
 </style>
 <h1>Trained on scanner a, judged on scanners a, b and c</h1>
-<p class="limits">{escape(limits)}</p>
-<p>{escape(legend)}</p>
+<p class="limits">{escape(limits, quote=False)}</p>
+<p>{escape(legend, quote=False)}</p>
 <table><tr>{"".join(f"<th>{escape(cell)}</th>" for cell in HEAD)}</tr>
 {body}</table>
 <img src="demo.png" alt="one slice on every scanner: image, reference and the networks' predictions">
