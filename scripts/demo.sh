@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole method on a synthetic heart, with nnU-Net's own commands: stock baseline, teacher and student are trained on
-# one scanner and judged on another. Run it again after an interruption: it picks up where it was.
+# The whole method on a synthetic heart, with nnU-Net's own commands: stock baseline, teacher, student and moves of
+# intensities are trained on one scanner and judged there, on another scanner and on another sequence. Run it again after
+# an interruption: it picks up where it was.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
@@ -8,8 +9,8 @@ demo=$PWD/demo
 export nnUNet_raw=$demo/raw nnUNet_preprocessed=$demo/preprocessed nnUNet_results=$demo/results
 nnUNet_extTrainer="$(shapekd trainers):$PWD/scripts/demo_trainers"
 export nnUNet_extTrainer
-# small networks: more worker processes, or compiling, would cost more than they bring
-export nnUNet_n_proc_DA=2 nnUNet_def_n_proc=2 nnUNet_compile=f OMP_NUM_THREADS=1
+# Small networks: worker processes and compiling would cost more than they bring. What runs side by side takes one core.
+export nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1 nnUNet_compile=f OMP_NUM_THREADS=1
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results" "$demo/logs"
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 started=$SECONDS
@@ -28,41 +29,60 @@ step() { # step NAME COMMAND...: runs the command once; its output goes to a log
     touch "$demo/logs/$name.done"
 }
 
-phantom() { rm -rf "$demo/phantom_$1" "$demo/.phantom_$1"-* && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 4; }
+dataset() { case $1 in a) echo Dataset027_PhantomA ;; b) echo Dataset028_PhantomB ;; c) echo Dataset029_PhantomC ;; esac; }
 
-convert() { [ -d "$nnUNet_raw/Dataset$(printf %03d "$1")_$2" ] || shapekd convert acdc "$demo/phantom_$3" -d "$1" --name "$2"; }
+phantom() { rm -rf "$demo/phantom_$1" "$demo/.phantom_$1"-* && shapekd phantom "$demo/phantom_$1" --scanner "$1" --patients 20 --test-patients 10; }
 
-train() { # --c starts anew where there is nothing to continue
-    nnUNetv2_train 27 2d 0 -tr "$1" -p demoPlans -device "$device" --c
+convert() { # convert SCANNER ID
+    [ -d "$nnUNet_raw/$(dataset "$1")" ] || shapekd convert acdc "$demo/phantom_$1" -d "$2" --name "$(dataset "$1" | cut -d_ -f2)"
 }
 
-predict() { # predict TRAINER DATASET OUT
-    nnUNetv2_predict -i "$nnUNet_raw/$2/imagesTs" -o "$3" -d 27 -c 2d -f 0 -tr "$1" -p demoPlans -device "$device" -npp 0 -nps 0 &&
-        nnUNetv2_evaluate_folder "$nnUNet_raw/$2/labelsTs" "$3" -djfile "$3/dataset.json" -pfile "$3/plans.json"
+train() { # --c starts anew where there is nothing to continue; 0: no process beside the training's (planning wants one)
+    nnUNet_n_proc_DA=0 nnUNetv2_train 27 2d 0 -tr "$1" -p demoPlans -device "$device" --c
 }
 
-fold() { echo "$nnUNet_results/Dataset027_PhantomA/$1__demoPlans__2d/fold_0"; }
+predict() { # predict TRAINER SCANNER
+    nnUNetv2_predict -i "$nnUNet_raw/$(dataset "$2")/imagesTs" -o "$demo/predictions/$1/$2" -d 27 -c 2d -f 0 -tr "$1" \
+        -p demoPlans -device "$device" -npp 0 -nps 0
+}
 
-step 01_phantom_scanner_a phantom a
-step 02_phantom_scanner_b phantom b
-step 03_convert_scanner_a convert 27 PhantomA a
-step 04_convert_scanner_b convert 28 PhantomB b
-step 05_plan_and_preprocess nnUNetv2_plan_and_preprocess -d 27 -c 2d -np 2 -npfp 2 --verify_dataset_integrity
-step 06_small_plans python scripts/small_plans.py -d 27 --name demoPlans --patch 80 80 --batch 4 --features 16 32 64 96
-step 07_train_baseline train nnUNetTrainer_Demo
-step 08_train_teacher train nnUNetTrainerMeanImage_Demo
-step 09_train_student train nnUNetTrainerShapeKD_Demo
-for trainer in nnUNetTrainer_Demo nnUNetTrainerShapeKD_Demo; do
-    for dataset in Dataset027_PhantomA Dataset028_PhantomB; do
-        step "10_predict_${trainer}_$dataset" predict "$trainer" "$dataset" "$demo/predictions/$trainer/$dataset"
-    done
-done
-for dataset in Dataset027_PhantomA Dataset028_PhantomB; do
-    step "11_compare_$dataset" shapekd compare "$nnUNet_raw/$dataset/labelsTs" "$demo/predictions/nnUNetTrainer_Demo/$dataset" \
-        "$demo/predictions/nnUNetTrainerShapeKD_Demo/$dataset" --names stock student -o "$demo/comparison/$dataset"
-    step "12_report_$dataset" shapekd report "$demo/comparison/$dataset" -o "$demo/report/$dataset" \
-        --run "stock=$(fold nnUNetTrainer_Demo)" --run "student=$(fold nnUNetTrainerShapeKD_Demo)"
+train_and_predict() {
+    step "05_train_$1" train "$1"
+    for scanner in a b c; do step "06_predict_$1_$scanner" predict "$1" "$scanner"; done
+}
+
+teacher_and_student() {
+    step 05_train_nnUNetTrainerMeanImage_Demo train nnUNetTrainerMeanImage_Demo
+    train_and_predict nnUNetTrainerShapeKD_Demo
+}
+
+fold() { echo "$nnUNet_results/$(dataset a)/$1__demoPlans__2d/fold_0"; }
+
+for scanner in a b c; do step "01_phantom_scanner_$scanner" phantom "$scanner"; done
+step 02_convert_scanner_a convert a 27
+step 02_convert_scanner_b convert b 28
+step 02_convert_scanner_c convert c 29
+step 03_plan_and_preprocess nnUNetv2_plan_and_preprocess -d 27 -c 2d -np 2 -npfp 2 --verify_dataset_integrity
+step 04_small_plans python scripts/small_plans.py -d 27 --name demoPlans --patch 80 80 --batch 4 --features 16 32 64 96
+
+set -m # what runs beside this script is a group of processes, which an interruption ends
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null; done; wait' EXIT
+train_and_predict nnUNetTrainer_Demo &
+teacher_and_student &
+train_and_predict nnUNetTrainerIntensityMoves_Demo &
+set +m
+failed=0
+for job in $(jobs -p); do wait "$job" || failed=1; done
+[ "$failed" = 0 ] || { echo "Run this again when that is mended: what is finished is kept." >&2; exit 1; }
+
+for scanner in a b c; do
+    step "07_compare_$scanner" shapekd compare "$nnUNet_raw/$(dataset "$scanner")/labelsTs" \
+        "$demo"/predictions/nnUNetTrainer{,ShapeKD,IntensityMoves}_Demo/"$scanner" \
+        --names stock student moves -o "$demo/comparison/$scanner"
+    step "08_report_$scanner" shapekd report "$demo/comparison/$scanner" -o "$demo/report/$scanner" \
+        --images "$nnUNet_raw/$(dataset "$scanner")/imagesTs" --run "stock=$(fold nnUNetTrainer_Demo)" \
+        --run "student=$(fold nnUNetTrainerShapeKD_Demo)" --run "moves=$(fold nnUNetTrainerIntensityMoves_Demo)"
 done
 python scripts/demo_result.py "$demo"
-echo "Pages to open: $demo/report/*/index.html"
+echo "Page to open: $demo/index.html"
 echo "Done in $((SECONDS - started)) s on $device."

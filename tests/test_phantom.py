@@ -123,6 +123,20 @@ def test_second_scanner_has_less_contrast_between_blood_and_muscle(rendered):
         assert 1.2 < ratio_b < ratio_a
 
 
+def test_the_other_sequence_has_less_contrast_and_twice_the_spread_in_the_wall():
+    for number in PATIENTS:
+        contrast, spread, drawn = {}, {}, {}
+        for scanner in ("a", "c"):
+            image, labels, _ = render_patient(phantom_patient(number), SCANNERS[scanner])["ED"]
+            drawn[scanner] = labels
+            cavity, wall = image[labels == LV], image[labels == MYO]
+            contrast[scanner] = (cavity.mean() - wall.mean()) / image.std()
+            spread[scanner] = wall.std() / image.std()
+        np.testing.assert_array_equal(drawn["a"], drawn["c"])
+        assert 0.4 < contrast["c"] / contrast["a"] < 0.9  # 1.1 to 1.5 in late enhancement and cine MRI
+        assert 1.5 < spread["c"] / spread["a"] < 2.7
+
+
 def test_no_threshold_segments_the_blood(rendered):
     image, labels, _ = rendered[1, "a"]["ED"]
     blood = (labels == LV) | (labels == RV)
@@ -181,7 +195,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"patients": 101}, "patients must be 1..100, got 101"),
         ({"test_patients": -1}, "test_patients must be 0..899, got -1"),
         ({"seed": -3}, "seed must be 0 or more, got -3"),
-        ({"scanner": "c"}, "scanner must be one of a, b, got 'c'"),
+        ({"scanner": "d"}, "scanner must be one of a, b, c, got 'd'"),
     ],
 )
 def test_a_bad_argument_is_named_with_its_value(tmp_path, arguments, message):
