@@ -153,7 +153,9 @@ def find_patients(root: Path, table: Path, options: Any) -> tuple[list[Patient],
     unlabelled = [*find_files(root / "Training/Unlabeled")[0].values()]
     if unlabelled:
         remarks.append(f"The {len(unlabelled)} patients of Training/Unlabeled have no labels and were left out.")
-    used = [path for patient in divided for path in (patient.image, patient.label) if path is not None]
+    if n_left_out := len(patients) - len(divided):
+        remarks.append(f"{n_left_out} patients of other vendors were left out (--test-vendors).")
+    used = [path for patient in patients.values() for path in (patient.image, patient.label) if path is not None]
     remarks += unused(there, used + unlabelled, NIFTI_ENDINGS)
     remarks.append(vendor_remark([(patient.row["Vendor"], patient.subset) for patient in divided]))
     return divided, problems, remarks

@@ -241,7 +241,7 @@ def test_options_out_of_range_are_refused_with_their_value(
     assert str(value) in problem
 
 
-def test_mnms_vendors_of_the_test_set_and_a_turn(tmp_path: Path, raw: Path) -> None:
+def test_mnms_vendors_of_the_test_set_and_a_turn(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from test_convert_mnms import PATIENTS, make_patient, write_table
 
     for code in PATIENTS:
@@ -252,6 +252,8 @@ def test_mnms_vendors_of_the_test_set_and_a_turn(tmp_path: Path, raw: Path) -> N
         convert_mnms(tmp_path / "mnms", MnmsOptions(**common, turn=turn, dataset_id=number))
         for number, turn in ((1, "none"), (2, "90"))
     )
+    said = capsys.readouterr().out
+    assert "patients of other vendors were left out (--test-vendors)" in said and "Not used" not in said
     assert sorted(path.name for path in (plain / "labelsTs").iterdir()) == ["D0T_ED.nii.gz", "D0T_ES.nii.gz"]
     assert len(list((plain / "labelsTr").iterdir())) == 24
     for name in ("imagesTs/D0T_ED_0000.nii.gz", "labelsTs/D0T_ED.nii.gz"):
