@@ -79,6 +79,15 @@ def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator
         yield f"| {name} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
 
 
+def beside(rows: Rows) -> Iterator[str]:
+    """One seed of each run, less stock of that seed."""
+    yield f"| run | {' | '.join(PLACES.values())} |"
+    yield "|---|" + "---|" * len(PLACES)
+    for run in ("moves", "moves-teacher", "moves-labels", "mean-jitter"):
+        found = [mean(rows[run, "0", place]) - mean(rows["stock", "0", place]) for place in PLACES]
+        yield f"| `{run}` | {' | '.join(f'{difference:+.1f}' for difference in found)} |"
+
+
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
     inside, sequence = (Difference.of(tables["pairs"], place) for place in ("ACDC", "LGE"))
     longer = Difference.of(tables["longer"], "ACDC", "moves-3x", "stock-3x")
@@ -134,6 +143,7 @@ TABLES = {
     "first": lambda tables: compared(tables["first"]),
     "pairs": lambda tables: compared(tables["pairs"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
+    "beside": lambda tables: beside(tables["pairs"] | tables["beside"]),
     "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
     "advice": advice,
 }
