@@ -142,32 +142,42 @@ def apply_moves(
     count = sum_per_label(torch.ones_like(rows[:, :1]), labels, num_classes)
     mean = sum_per_label(rows, labels, num_classes) / count.clamp_min(1)  # (b, c, k)
 
-    place = (rows - middle[..., None]) / (SPAN * deviation[..., None]).clamp_min(1e-6) + 0.5
-    shift = of_voxels(moves.location) + of_voxels(moves.follows) * _on_curve(place, moves.curve, moves.knots)
-    shift = _smoothed((shift * deviation[..., None]).view(b, c, *spatial), smooth_axes).view(rows.shape)
+    # whatever is one number a class is worked out as such: voxels are many, and a worker of the data loader has one core
+    amount = moves.moved * deviation
+    place = (rows - middle[..., None]).div_((SPAN * deviation[..., None]).clamp_min(1e-6)).add_(0.5)
+    result = _on_curve(place, moves.curve * amount, moves.knots)
+    result = result.mul_(of_voxels(moves.follows)).add_(of_voxels(moves.location * amount))
+    result = _smoothed(result.view(b, c, *spatial), smooth_axes).view(rows.shape).add_(rows)
     from_mean = rows - of_voxels(mean)
-    texture = (of_voxels(moves.above) - 1) * from_mean.clamp_min(0) + (
-        of_voxels(moves.below) - 1
-    ) * from_mean.clamp_max(0)
-    return (rows + moves.moved[..., None] * (shift + texture)).to(image.dtype).view(image.shape)
+    result.addcmul_(from_mean, of_voxels((moves.below - 1) * moves.moved))
+    result.addcmul_(from_mean.clamp_min_(0), of_voxels((moves.above - moves.below) * moves.moved))
+    return result.to(image.dtype).view(image.shape)
 
 
 def _on_curve(place: torch.Tensor, curve: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
     """What a piecewise linear curve with equally spaced knots is at ``place``, 0 to 1; constant outside.
 
-    Args: ``(b, c, rows, length)``, ``(b, c, KNOTS)`` and ``(b, 1, 1)``. Returns: ``(b, c, rows, length)``.
+    Args: ``(b, c, rows, length)``, which is overwritten, ``(b, c, KNOTS)`` and ``(b, 1, 1)``. Returns: as ``place``.
     """
-    last = knots[..., None] - 1
-    at = place.clamp(0, 1) * last
-    before = torch.minimum(at.floor(), last - 1)
-    index = before.long().flatten(2)
-    start, end = curve.gather(-1, index).view(at.shape), curve.gather(-1, index + 1).view(at.shape)
-    return start + (at - before) * (end - start)
+    at = place.clamp_(0, 1).mul_(knots[..., None] - 1)
+    # after each knot a line; the one after the last is met at that knot alone
+    slope = F.pad(curve, (0, 1), mode="replicate").diff()
+    start = curve - slope * torch.arange(KNOTS, device=curve.device)
+    index = at.long().flatten(2)
+    return at.mul_(slope.gather(-1, index).view(at.shape)).add_(start.gather(-1, index).view(at.shape))
 
 
 def _smoothed(shift: torch.Tensor, axes: Sequence[bool]) -> torch.Tensor:
-    size = [3 if smooth else 1 for smooth in axes]
-    average = F.avg_pool3d if len(size) == 3 else F.avg_pool2d
-    for _ in range(SMOOTHING):
-        shift = average(shift, size, stride=1, padding=[s // 2 for s in size], count_include_pad=False)
+    """Averages over 3 neighbours along each of the axes, at an end over 2; ``shift`` is ``(b, c, x, y[, z])``."""
+    for axis in (i for i, smooth in enumerate(axes, start=2) if smooth):
+        n = shift.shape[axis]
+        neighbours = shift.new_full((n,), 3.0)
+        neighbours[0] -= 1
+        neighbours[-1] -= 1
+        share = (1 / neighbours).view([-1 if i == axis else 1 for i in range(shift.ndim)])
+        for _ in range(SMOOTHING):
+            total = shift.clone()
+            total.narrow(axis, 1, n - 1).add_(shift.narrow(axis, 0, n - 1))
+            total.narrow(axis, 0, n - 1).add_(shift.narrow(axis, 1, n - 1))
+            shift = total.mul_(share)
     return shift
