@@ -142,7 +142,7 @@ def apply_moves(
     count = sum_per_label(torch.ones_like(rows[:, :1]), labels, num_classes)
     mean = sum_per_label(rows, labels, num_classes) / count.clamp_min(1)  # (b, c, k)
 
-    # whatever is one number a class is worked out as such: voxels are many, and a worker of the data loader has one core
+    # whatever is one number a class is worked out as such: voxels are many, and a worker of nnU-Net has one core
     amount = moves.moved * deviation
     place = (rows - middle[..., None]).div_((SPAN * deviation[..., None]).clamp_min(1e-6)).add_(0.5)
     result = _on_curve(place, moves.curve * amount, moves.knots)
