@@ -16,6 +16,10 @@ the true median with at least 95 % (order statistics; fewer than 6 rounds cannot
 - student step / stock step + teacher forward + class mean: what is above 1 are the loss and the parts' company.
 - loss, loss with distillation / stock step: forward and backward of the losses alone, on given logits.
 - class mean / stock step: with the classes from the target, as in a step. loop, one-hot, ... / class mean: other ways.
+- moves step / stock step: a moved sample comes from the data loader, so that a step costs nothing more; with a teacher,
+  that is asked about the sample as it was, against the student's step.
+- batches: read and augmented with one thread in this process as by a worker of nnU-Net's data loader, of the plans' own
+  size, half of the samples moved, as in training; "moves of a batch" is that alone, of every sample.
 - student's / stock prediction: sliding windows; equal weights, and checked to give equal outputs.
 - MiB: the peak. Of a step on a GPU: of all tensors, one trainer at a time. On the CPU: of the whole process (RSS; Linux
   only), one process for each trainer; "at start" is before the first step. Of a class mean: of all tensors it makes.
@@ -41,7 +45,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +53,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from benchmark_batches import BATCH, BATCH_AND_AS_IT_WAS, MOVED_BATCH, MOVES_ALONE, batches, one_thread
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -60,20 +65,25 @@ from nnunet_shapekd.evaluation.tables import aligned
 from nnunet_shapekd.files.output import new_file
 from nnunet_shapekd.method.class_mean import class_mean_image
 from nnunet_shapekd.training.cost import LiveBytes, PairCost, pair_cost
-from nnunet_shapekd.training.moves import MeanJitter
+from nnunet_shapekd.training.moves import IntensityMoves, MeanJitter
 from nnunet_shapekd.training.student import ShapeKD
 from nnunet_shapekd.training.teacher import MeanImage
 
 Contenders = dict[str, Callable[[], object]]
 
+PARTS = ("steps", "class-means", "batches", "predictions")
 CASES = ("2d-plain-4", "2d-plain-14", "2d-resenc-4", "3d-plain-4", "3d-plain-14", "3d-resenc-4")
 DATASET = "Dataset001_Benchmark"
 STOCK, TEACHER, MOVES, CLASS_MEAN = "stock step", "teacher step", "mean jitter step", "class mean"
 LOSS, DISTILLED_LOSS = "loss", "loss with distillation"
+INTENSITY_MOVES = "moves step"
+STUDENT_WITH_MOVES = "student step with moves, teacher of width 1"
 STOCK_PREDICTION, PREDICTION = "stock prediction", "student's prediction"
 
 #: nnU-Net's default trainer as student, with moves of intensities, and as teachers by width
 STUDENT = type("nnUNetTrainerShapeKD", (ShapeKD, nnUNetTrainer), {})
+MOVED = type("nnUNetTrainerIntensityMoves", (IntensityMoves, nnUNetTrainer), {})
+MOVED_STUDENT = type("nnUNetTrainerShapeKDIntensityMoves", (ShapeKD, IntensityMoves, nnUNetTrainer), {})
 MEAN_JITTER = type("nnUNetTrainerMeanJitter", (MeanJitter, nnUNetTrainer), {})
 TEACHERS = {w: type("nnUNetTrainerMeanImage", (MeanImage, nnUNetTrainer), {"width": w}) for w in (1.0, 0.5, 0.25)}
 
@@ -87,6 +97,8 @@ class Setup:
     compile: bool = False
     batch: int | None = None
     tiny: bool = False
+    #: patch and batch as planned on the CPU, too
+    planned: bool = False
 
     @property
     def parts(self) -> tuple[str, str, int]:
@@ -120,11 +132,11 @@ def plans_of(setup: Setup) -> dict:
     """Plans with one configuration, called "any", as nnU-Net's planners (2.8.1) make them for ACDC."""
     plan, network, _ = setup.parts
     if plan == "2d":
-        size, batch = [256, 224], 56 if setup.device == "cuda" else 2
+        size, batch = [256, 224], 56 if setup.device == "cuda" or setup.planned else 2
         features, kernels = [32, 64, 128, 256, 512, 512], [[3, 3]] * 6
         strides = [[1, 1]] + [[2, 2]] * 5
     else:
-        size, batch = ([20, 256, 224], 4) if setup.device == "cuda" else ([8, 64, 96], 2)
+        size, batch = ([20, 256, 224], 4) if setup.device == "cuda" or setup.planned else ([8, 64, 96], 2)
         features, kernels = [32, 64, 128, 256, 320, 320], [[1, 3, 3]] + [[3, 3, 3]] * 5
         strides = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]]
     dim, stages = len(size), 6
@@ -153,6 +165,7 @@ def plans_of(setup: Setup) -> dict:
     architecture = {"network_class_name": class_path, "arch_kwargs": arguments}
     architecture["_kw_requires_import"] = ["conv_op", "norm_op", "dropout_op", "nonlin"]
     configuration = {"data_identifier": "data", "batch_dice": plan == "2d", "architecture": architecture}
+    configuration["use_mask_for_norm"] = [False]
     configuration |= {"patch_size": size, "batch_size": setup.batch or batch, "spacing": [10, 1.5625, 1.5625][-dim:]}
     names = {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "label_manager": "LabelManager"}
     return {**names, "configurations": {"any": configuration}}
@@ -244,6 +257,24 @@ def student_steps(widths: Iterable[float], setup: Setup) -> Contenders:
     return contenders
 
 
+def moved_student_step(setup: Setup) -> Contenders:
+    """The step of a student with moves of intensities, whose batches hold the samples as they were, too."""
+    student = trainer_of(MOVED_STUDENT, setup)
+    student.teacher_class, student.teacher = TEACHERS[1.0], frozen_teacher(TEACHERS[1.0], student)
+    batch = batch_of(student)
+    both = torch.cat((batch["data"], batch["data"]), 1)
+    batch["data"] = both.pin_memory() if setup.device == "cuda" else both
+    return {STUDENT_WITH_MOVES: partial(student.train_step, batch)}
+
+
+def worker_batches(setup: Setup) -> Contenders:
+    """What a data loader's worker does for a batch of the plans' size, with and without moves; on the CPU."""
+    setup = replace(setup, device="cpu", compile=False, planned=True)
+    kinds = {BATCH: nnUNetTrainer, MOVED_BATCH: MOVED, BATCH_AND_AS_IT_WAS: MOVED_STUDENT}
+    trainers = {name: trainer_of(kind, setup) for name, kind in kinds.items()}
+    return batches(trainers, batch_of(trainers[BATCH]))
+
+
 def losses(student: nnUNetTrainer, batch: dict) -> Contenders:
     """Forward and backward of a student's loss alone, without and with distillation, on given logits."""
     _, target, _ = student._on_device(batch)
@@ -284,6 +315,8 @@ STEPS: dict[str, Callable[[Setup], Contenders]] = {
     STOCK: partial(own_step, nnUNetTrainer, STOCK),
     TEACHER: partial(own_step, TEACHERS[1.0], TEACHER),
     MOVES: partial(own_step, MEAN_JITTER, MOVES),
+    INTENSITY_MOVES: partial(own_step, MOVED, INTENSITY_MOVES),
+    STUDENT_WITH_MOVES: moved_student_step,
     **{student_name(width): partial(student_steps, (width,)) for width in TEACHERS},
 }
 
@@ -467,36 +500,47 @@ def tensor_bytes(call: Callable[[], object]) -> int:
     return live.peak
 
 
-def benchmark(setup: Setup, rounds: int, with_memory: bool) -> list[Row]:
-    """Everything about one setup."""
+def benchmark(setup: Setup, rounds: int, with_memory: bool, parts: Sequence[str] = PARTS) -> list[Row]:
+    """Everything about one setup, or some ``PARTS`` of it."""
     warmup, at_least = (3 if setup.device == "cuda" else 2), (0.0 if setup.tiny else 0.05)
     timed = partial(measure, device=setup.device, rounds=rounds, warmup=warmup, at_least=at_least)
-    peaks = {name: memory_of(setup, name) for name in STEPS} if with_memory else {}
-    with nnunet_environment(setup):
-        cost, forward_flops = flop_counts(setup)
-        alone = [STEPS[name](setup) for name in (STOCK, TEACHER, MOVES)]
-        steps = timed({**alone[0], **alone[1], **alone[2], **student_steps(TEACHERS, setup)})
-        ways = class_means(setup)
-        way_bytes = {name: tensor_bytes(way) for name, way in ways.items()}
-        of_ways = timed(ways)
-    with nnunet_environment(setup):
-        predicted = timed(predictions(setup))
-    rows = step_rows(steps, cost, forward_flops)
-    for row in rows:
-        if peaks.get(row.what) and row.against == STOCK:
-            row.memory_at_start_bytes, row.memory_bytes = peaks[row.what]
-            row.memory_ratio = row.memory_bytes / peaks[STOCK][1]
-    for name in WAYS:
-        rows.append(row_of(of_ways, name, CLASS_MEAN))
-        rows[-1].memory_bytes = way_bytes[name]
-    return [*rows, row_of(predicted, PREDICTION, STOCK_PREDICTION, flop_bound=1.0)]
+    rows = []
+    if "steps" in parts:
+        peaks = {name: memory_of(setup, name) for name in STEPS} if with_memory else {}
+        with nnunet_environment(setup):
+            cost, forward_flops = flop_counts(setup)
+            alone = (STOCK, TEACHER, MOVES, INTENSITY_MOVES, STUDENT_WITH_MOVES)
+            steps = {what: step for name in alone for what, step in STEPS[name](setup).items()}
+            rows += step_rows(timed({**steps, **student_steps(TEACHERS, setup)}), cost, forward_flops)
+        for row in rows:
+            if peaks.get(row.what) and row.against == STOCK:
+                row.memory_at_start_bytes, row.memory_bytes = peaks[row.what]
+                row.memory_ratio = row.memory_bytes / peaks[STOCK][1]
+    if "class-means" in parts:
+        with nnunet_environment(setup):
+            ways = class_means(setup)
+            way_bytes = {name: tensor_bytes(way) for name, way in ways.items()}
+            of_ways = timed(ways)
+        for name in WAYS:
+            rows.append(row_of(of_ways, name, CLASS_MEAN))
+            rows[-1].memory_bytes = way_bytes[name]
+    if "batches" in parts:
+        with nnunet_environment(setup), one_thread():
+            # what nnU-Net draws for a sample makes one ten times as dear as another: many a turn
+            found = timed(worker_batches(setup), device="cpu", at_least=40 * at_least)
+        rows += [row_of(found, name, BATCH) for name in (BATCH, MOVES_ALONE, MOVED_BATCH, BATCH_AND_AS_IT_WAS)]
+    if "predictions" in parts:
+        with nnunet_environment(setup):
+            predicted = timed(predictions(setup))
+        rows.append(row_of(predicted, PREDICTION, STOCK_PREDICTION, flop_bound=1.0))
+    return rows
 
 
 def step_rows(steps: dict[str, list[float]], cost: PairCost, forward_flops: dict[float, int]) -> list[Row]:
     """What the steps and their parts cost beside a stock step; of the teachers' widths that were timed."""
     rows = [row_of(steps, name, STOCK) for name in (STOCK, CLASS_MEAN, LOSS, DISTILLED_LOSS)]
     rows.append(row_of(steps, TEACHER, STOCK, flop_bound=cost.teacher_step_flops / cost.stock_step_flops))
-    rows.append(row_of(steps, MOVES, STOCK, flop_bound=1.0))
+    rows += [row_of(steps, name, STOCK, flop_bound=1.0) for name in (MOVES, INTENSITY_MOVES) if name in steps]
     for width, flops in forward_flops.items():
         student, forward, added = student_name(width), forward_name(width), flops / cost.stock_step_flops
         if student in steps:
@@ -505,6 +549,10 @@ def step_rows(steps: dict[str, list[float]], cost: PairCost, forward_flops: dict
                 row_of(steps, student, STOCK, flop_bound=1 + added),
                 row_of(steps, student, STOCK, forward, CLASS_MEAN, flop_bound=1.0),
             ]
+    if STUDENT_WITH_MOVES in steps:
+        bound = 1 + forward_flops[1.0] / cost.stock_step_flops
+        rows.append(row_of(steps, STUDENT_WITH_MOVES, STOCK, flop_bound=bound))
+        rows.append(row_of(steps, STUDENT_WITH_MOVES, student_name(1.0), flop_bound=1.0))
     return rows
 
 
@@ -550,6 +598,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cuda = torch.cuda.is_available()
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=["cuda" if cuda else "cpu"])
     parser.add_argument("--compile", choices=("on", "off", "both"), default="both", help="on CUDA; nnU-Net: never else")
     parser.add_argument("--rounds", type=int, help="default: 6 on the CPU, 21 on CUDA")
@@ -584,7 +633,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         modes = {"on": [True], "off": [False], "both": [False, True]}[args.compile] if device == "cuda" else [False]
         for case, compiled in itertools.product(args.cases, modes):
             setup = Setup(case, device, compiled, args.batch, args.tiny)
-            rows = benchmark(setup, rounds, not args.no_memory)
+            rows = benchmark(setup, rounds, not args.no_memory, args.parts)
             plan, network, classes = setup.parts
             size, batch = (plans_of(setup)["configurations"]["any"][key] for key in ("patch_size", "batch_size"))
             facts = {"case": case, "plan": plan, "network": network, "classes": classes, "device": device}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from nnunet_shapekd.method.class_mean import of_each_voxel, sum_per_label
 
@@ -141,38 +142,42 @@ def apply_moves(
     count = sum_per_label(torch.ones_like(rows[:, :1]), labels, num_classes)
     mean = sum_per_label(rows, labels, num_classes) / count.clamp_min(1)  # (b, c, k)
 
-    place = (rows - middle[..., None]) / (SPAN * deviation[..., None]).clamp_min(1e-6) + 0.5
-    shift = of_voxels(moves.location) + of_voxels(moves.follows) * _on_curve(place, moves.curve, moves.knots)
-    shift = _smoothed((shift * deviation[..., None]).view(b, c, *spatial), smooth_axes).view(rows.shape)
+    # whatever is one number a class is worked out as such: voxels are many, and a worker of nnU-Net has one core
+    amount = moves.moved * deviation
+    place = (rows - middle[..., None]).div_((SPAN * deviation[..., None]).clamp_min(1e-6)).add_(0.5)
+    result = _on_curve(place, moves.curve * amount, moves.knots)
+    result = result.mul_(of_voxels(moves.follows)).add_(of_voxels(moves.location * amount))
+    result = _smoothed(result.view(b, c, *spatial), smooth_axes).view(rows.shape).add_(rows)
     from_mean = rows - of_voxels(mean)
-    factors = torch.cat((moves.above, moves.below), -1)
-    texture = (of_each_voxel(factors, labels + num_classes * (from_mean < 0)) - 1) * from_mean
-    return (rows + moves.moved[..., None] * (shift + texture)).to(image.dtype).view(image.shape)
+    result.addcmul_(from_mean, of_voxels((moves.below - 1) * moves.moved))
+    result.addcmul_(from_mean.clamp_min_(0), of_voxels((moves.above - moves.below) * moves.moved))
+    return result.to(image.dtype).view(image.shape)
 
 
 def _on_curve(place: torch.Tensor, curve: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
     """What a piecewise linear curve with equally spaced knots is at ``place``, 0 to 1; constant outside.
 
-    Args: ``(b, c, rows, length)``, ``(b, c, KNOTS)`` and ``(b, 1, 1)``. Returns: ``(b, c, rows, length)``.
+    Args: ``(b, c, rows, length)``, which is overwritten, ``(b, c, KNOTS)`` and ``(b, 1, 1)``. Returns: as ``place``.
     """
-    last = knots[..., None] - 1
-    at = place.clamp(0, 1) * last
-    before = torch.minimum(at.floor(), last - 1)
-    index = before.long().flatten(2)
-    start, end = curve.gather(-1, index).view(at.shape), curve.gather(-1, index + 1).view(at.shape)
-    return start + (at - before) * (end - start)
+    at = place.clamp_(0, 1).mul_(knots[..., None] - 1)
+    # after each knot a line; the one after the last is met at that knot alone
+    slope = F.pad(curve, (0, 1), mode="replicate").diff()
+    start = curve - slope * torch.arange(KNOTS, device=curve.device)
+    index = at.long().flatten(2)
+    return at.mul_(slope.gather(-1, index).view(at.shape)).add_(start.gather(-1, index).view(at.shape))
 
 
 def _smoothed(shift: torch.Tensor, axes: Sequence[bool]) -> torch.Tensor:
-    """``(b, c, x, y[, z])``, one axis after the other: on a CPU several times as fast as pooling."""
-    for axis in (axis for axis, smooth in enumerate(axes, 2) if smooth):
+    """Averages over 3 neighbours along each of the axes, at an end over 2; ``shift`` is ``(b, c, x, y[, z])``."""
+    for axis in (i for i, smooth in enumerate(axes, start=2) if smooth):
         n = shift.shape[axis]
-        count = torch.full([n if i == axis else 1 for i in range(shift.dim())], 3.0, device=shift.device)
-        for end in (0, n - 1):
-            count.narrow(axis, end, 1).sub_(1)
+        neighbours = shift.new_full((n,), 3.0)
+        neighbours[0] -= 1
+        neighbours[-1] -= 1
+        share = (1 / neighbours).view([-1 if i == axis else 1 for i in range(shift.ndim)])
         for _ in range(SMOOTHING):
             total = shift.clone()
             total.narrow(axis, 1, n - 1).add_(shift.narrow(axis, 0, n - 1))
             total.narrow(axis, 0, n - 1).add_(shift.narrow(axis, 1, n - 1))
-            shift = total.div_(count)
+            shift = total.mul_(share)
     return shift

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nnunet_shapekd.method.intensity_moves import KNOTS, SMOOTHING, SPAN, MoveRanges, apply_moves, draw_moves
 
@@ -129,3 +131,33 @@ def test_voxels_without_a_class_of_their_own_do_not_turn_to_what_is_no_number():
     image, classes = sample(b=1)
     classes[:] = 1  # no background, no class 2
     assert moved_by(image, classes, EVERYTHING).isfinite().all()
+
+
+def test_every_voxel_is_moved_by_the_formula():
+    image, classes = sample()
+    moves = draw_moves(image.shape, 3, MoveRanges(share=0.5), generator=torch.Generator().manual_seed(3))
+    result = apply_moves(image, classes, 3, moves, [False, False])
+    for s, c in np.ndindex(image.shape[:2]):
+        f, labels, last = image[s, c], classes[s, 0], int(moves.knots[s]) - 1
+        place = ((f - f.mean()) / (SPAN * f.std()) + 0.5).clamp(0, 1)
+        curve = torch.from_numpy(np.interp(place * last, np.arange(last + 1), moves.curve[s, c, : last + 1])).float()
+        for k in labels.unique():
+            inside = labels == k
+            from_mean = (f - f[inside].mean())[inside]
+            factor = torch.where(from_mean > 0, moves.above[s, c, k], moves.below[s, c, k])
+            shift = f.std() * (moves.location[s, c, k] + moves.follows[s, 0, k] * curve[inside])
+            expected = f[inside] + moves.moved[s] * (shift + (factor - 1) * from_mean)
+            torch.testing.assert_close(result[s, c][inside], expected.flatten(), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (2, 1), (5, 4, 3)])
+def test_shifts_are_averaged_with_the_neighbours_that_are_there(shape):
+    image, ones = torch.randn(2, 2, *shape), torch.zeros(2, 1, *shape, dtype=torch.long)
+    moves = draw_moves(image.shape, 1, replace(EVERYTHING, texture=0.0), generator=torch.Generator().manual_seed(0))
+    shift, expected = (apply_moves(image, ones, 1, moves, axes) - image for axes in (None, [False] * len(shape)))
+    average = F.avg_pool3d if len(shape) == 3 else F.avg_pool2d
+    for axis, n in enumerate(shape):
+        size = [3 if i == axis and n > 1 else 1 for i in range(len(shape))]
+        for _ in range(SMOOTHING):
+            expected = average(expected, size, 1, [s // 2 for s in size], count_include_pad=False)
+    torch.testing.assert_close(shift, expected, atol=1e-5, rtol=1e-4)

@@ -1,6 +1,6 @@
 """scripts/benchmark.py runs, and its report has every row and fact; no test depends on how long anything takes."""
 
-import importlib.util
+import importlib
 import json
 import math
 import os
@@ -15,10 +15,12 @@ CASES = ["2d-plain-14", "3d-resenc-4"]
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "scripts" / "benchmark.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    folder = str(ROOT / "scripts")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module("benchmark")
+    finally:
+        sys.path.remove(folder)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +44,17 @@ def rows_of(report: dict, case: str) -> dict[tuple[str, str], dict]:
 def test_every_row_is_there(report, case):
     stock, means = "stock step", "class mean"
     expected = {(stock, stock), ("student's prediction", "stock prediction")}
-    parts = (means, "loss", "loss with distillation", "teacher step", "mean jitter step")
+    parts = (means, "loss", "loss with distillation", "teacher step", "mean jitter step", "moves step")
     expected |= {(part, stock) for part in parts}
     for width in ("1", "0.5", "0.25"):
         student, forward = f"student step, teacher of width {width}", f"teacher forward, width {width}"
         expected |= {(forward, stock), (student, stock), (student, f"{stock} + {forward} + {means}")}
+    expected |= {
+        ("student step with moves, teacher of width 1", against)
+        for against in (stock, "student step, teacher of width 1")
+    }
+    batches = ("stock batch", "moves of a batch", "batch, half are moved", "batch, half are moved, and as it was")
+    expected |= {(batch, "stock batch") for batch in batches}
     ways = (means, "loop over samples and classes", "one-hot matmul", "flat scatter_add", "bincount")
     assert set(rows_of(report, case)) == expected | {(way, means) for way in ways}
 
@@ -168,3 +176,16 @@ def test_arguments_that_mean_nothing_are_refused(benchmark, arguments, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_part_alone_is_measured_and_a_batch_is_moved_and_passed_on_as_it_was(benchmark):
+    setup = benchmark.Setup("3d-plain-4", tiny=True)
+    with benchmark.nnunet_environment(setup):
+        made = {name: one() for name, one in benchmark.worker_batches(setup).items()}
+    alone = made.pop("moves of a batch")
+    assert [tuple(image.shape) for image in alone] == 2 * [(1, 4, 32, 32)]
+    assert {name: batch["data"].shape[1] for name, batch in made.items()} == {
+        **{"stock batch": 1, "batch, half are moved": 1, "batch, half are moved, and as it was": 2},
+    }
+    rows = benchmark.benchmark(setup, 1, False, ["batches"])
+    assert {row.against for row in rows} == {"stock batch"} and len(rows) == 4
