@@ -116,12 +116,15 @@ OF_SEEDS = [
     (replace(MOVED, name="moves-fifth", length=0.2), 3),
 ]
 REPORTED = [(replace(run, data="ACDC-1"), seed) for run, seeds in OF_SEEDS for seed in range(seeds)]
-REPORTED += [
+
+#: from one of MSCMRseg's sequences to the other; a third of the patients is left out, as inside
+SEQUENCES = [
     (replace(run, data=f"{sequence}-{third}"), third)
-    for run in (STOCK, MOVED)
-    for sequence in ("bSSFP", "LGE")
     for third in range(3)
+    for sequence in ("bSSFP", "LGE")
+    for run in (STOCK, MOVED)
 ]
+REPORTED += SEQUENCES
 
 
 def explored(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
@@ -141,7 +144,7 @@ STUDENT = Run("student", kind="distilled", weight=1.0)
 DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for seed in range(3)]
 
 #: what a computer without a card trains in an hour or two
-PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(2) for run in (STOCK, MOVED)]
+PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(3) for run in (STOCK, MOVED)]
 
 #: who teaches a student of moved images? Two seeds each, on the development patients
 TAUGHT = [
@@ -154,6 +157,9 @@ TAUGHT = [
     replace(RARE, averaged=True),
     replace(MOVED, name="moves-labels", labels=1.0),
 ]
+
+#: how rarely may intensities move? Two seeds each, on the development patients
+SHARES = [STOCK, MOVED, RARE, replace(RARE, name="moves-rarer", moves=RARE.moves | {"share": 0.1})]
 
 #: augmentations that exist as a trainer of nnU-Net's; SmaugLab's (GPL) has to be installed, and its variable
 #: SMAUGLAB_PARAMS_JSON has to name a configuration for two axes (docs/evidence/moves.md)
@@ -175,9 +181,11 @@ LONGER = [
 LISTS = {
     "explored": ([(run, 0) for run in EXPLORED], explored),
     "reported": (REPORTED, reported),
+    "sequences": (SEQUENCES, reported),
     "distilled": (DISTILLED, reported),
     "longer": (LONGER, reported),
     "trainers": ([(run, seed) for seed in range(2) for run in TRAINERS], reported),
     "taught": ([(run, seed) for seed in range(2) for run in TAUGHT], explored),
+    "shares": ([(run, seed) for seed in range(2) for run in SHARES], explored),
     "pairs": (PAIRS, reported),
 }

@@ -36,6 +36,8 @@ PLACES = {
     "ghosting": "ghosting",
 }
 
+#: runs that are shown beside stock, all on the official split
+COMPARED = ("moves", "moves-teacher", "moves-labels", "mean-jitter")
 #: tables whose rows are of development patients
 DEVELOPMENT = {"explored", "taught"}
 
@@ -80,16 +82,24 @@ def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator
 
 
 def beside(rows: Rows) -> Iterator[str]:
-    """One seed of each run, less stock of that seed."""
-    yield f"| run | {' | '.join(PLACES.values())} |"
-    yield "|---|" + "---|" * len(PLACES)
-    for run in ("moves", "moves-teacher", "moves-labels", "mean-jitter"):
-        found = [mean(rows[run, "0", place]) - mean(rows["stock", "0", place]) for place in PLACES]
-        yield f"| `{run}` | {' | '.join(f'{difference:+.1f}' for difference in found)} |"
+    """Each run less stock of the same seeds, and where it is worst."""
+    yield f"| run | seeds | {' | '.join(PLACES.values())} | worst |"
+    yield "|---|---|" + "---|" * len(PLACES) + "---|"
+    stock = {seed for run, seed, _ in rows if run == "stock"}
+    values = [np.mean([mean(rows["stock", seed, place]) for seed in stock]) for place in PLACES]
+    yield f"| `stock` | {len(stock)} | {' | '.join(f'{value:.1f}' for value in values)} | |"
+    for run in COMPARED:
+        seeds = {seed for name, seed, _ in rows if name == run}
+        found = {
+            name: np.mean([mean(rows[run, seed, place]) - mean(rows["stock", seed, place]) for seed in seeds])
+            for place, name in PLACES.items()
+        }
+        cells = " | ".join(f"{difference:+.1f}" for difference in found.values())
+        yield f"| `{run}` | {len(seeds)} | {cells} | {min(found, key=found.__getitem__)} |"
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
-    inside, sequence = (Difference.of(tables["pairs"], place) for place in ("ACDC", "LGE"))
+    inside, sequence = (Difference.of(tables["official"], place) for place in ("ACDC", "LGE"))
     longer = Difference.of(tables["longer"], "ACDC", "moves-3x", "stock-3x")
     of_jitter = {
         place: mean(tables["explored"]["mean-jitter", "0", place]) - mean(tables["explored"]["stock", "0", place])
@@ -141,9 +151,9 @@ def mean(of_patients: dict[str, float]) -> float:
 TABLES = {
     "explored": lambda tables: explored(tables["explored"]),
     "first": lambda tables: compared(tables["first"]),
-    "pairs": lambda tables: compared(tables["pairs"]),
+    "pairs": lambda tables: compared(tables["official"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
-    "beside": lambda tables: beside(tables["pairs"] | tables["beside"]),
+    "beside": lambda tables: beside(tables["official"]),
     "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
     "advice": advice,
 }

@@ -1,7 +1,7 @@
 """Stock, teachers, students and controls at one small budget, in pairs by seed.
 
 The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps; by default 15, five_tasks.sh's) say
-which. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights and see the same patches
+which; EXPERIMENT_BFLOAT16=1 is for one core of a CPU, which it spares half of the time. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights and see the same patches
 with the same augmentation in the same order.
 """
 
@@ -25,6 +25,20 @@ def _seed_all(number: int) -> None:
     torch.manual_seed(number)
 
 
+def _in_bfloat16(network: torch.nn.Module) -> None:
+    """As on a card, where nnU-Net computes in 16 bits and its loss in 32; nnU-Net gives each training all cores."""
+    torch.set_num_threads(1)
+    network.to(memory_format=torch.channels_last)
+    in_32_bits = network.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = in_32_bits(x)
+        return [scale.float() for scale in logits] if isinstance(logits, list) else logits.float()
+
+    network.forward = forward
+
+
 class nnUNetTrainer_Seeded(nnUNetTrainerNoMirroring):
     def initialize(self):
         self.num_epochs = int(os.environ.get("EXPERIMENT_EPOCHS", 15))
@@ -33,6 +47,8 @@ class nnUNetTrainer_Seeded(nnUNetTrainerNoMirroring):
         self.seed = 1000 * int(os.environ["EXPERIMENT_SEED"])
         _seed_all(self.seed)
         super().initialize()
+        if os.environ.get("EXPERIMENT_BFLOAT16"):
+            _in_bfloat16(self.network)
 
     def on_train_epoch_start(self):
         # every epoch anew, so that a continued run is the run it would have been
