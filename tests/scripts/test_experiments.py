@@ -1,5 +1,6 @@
 """The scripts of the experiments: smaller plans, trainers in pairs by seed, and the table over seeds."""
 
+import copy
 import csv
 import importlib
 import importlib.util
@@ -226,3 +227,18 @@ def test_labels_in_the_teachers_place_raise_the_weight_of_the_cross_entropy_as_a
     torch.testing.assert_close(
         loss(logits, labels), before + (weight - 1) * LogitDistillation()(logits, teacher), rtol=1e-4, atol=1e-4
     )
+
+
+def test_in_bfloat16_a_network_learns_what_it_learns_in_32_bits_and_answers_in_these(monkeypatch):
+    seeded, threads = load("experiments/trainers/seeded.py"), []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.LeakyReLU(), torch.nn.Conv2d(4, 2, 3))
+    other = copy.deepcopy(network)
+    seeded._in_bfloat16(other)
+    image = torch.randn(2, 1, 16, 16)
+    expected, found = network(image), other(image)
+    assert found.dtype == torch.float32 and threads == [1]
+    assert 0 < (found - expected).abs().max() < 0.05
+    for logits in (expected, found):
+        logits.square().mean().backward()
+    torch.testing.assert_close(other[0].weight.grad, network[0].weight.grad, rtol=0.1, atol=0.01)

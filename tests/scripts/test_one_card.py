@@ -86,7 +86,7 @@ def packed(tmp_path) -> Path:
     y, x = np.mgrid[:144, :144] - 71.5
     label = np.digitize(np.hypot(y, x), [12, 20, 28]).astype(np.uint8)
     label = np.choose(label, [3, 2, 1, 0]).astype(np.uint8)
-    stacks = [["ACDC", f"patient{i:03d}_frame01"] for i in range(4)] + [["LGE", "subject02"]]
+    stacks = [["ACDC", f"patient{i:03d}_frame01"] for i in range(4)] + [["LGE", "subject02"], ["LGE", "subject03"]]
     arrays = {}
     for i in range(len(stacks)):
         image = np.random.default_rng(i).integers(0, 40, (2, 144, 144)).astype(np.uint8) + 60 * label
@@ -115,9 +115,18 @@ def test_students_follow_their_teachers_and_all_are_judged(packed, tmp_path, mon
     assert {tuple(row[:3]) for row in rows} == {
         (name, "ACDC-1", str(seed)) for name in ("stock", "student") for seed in range(3)
     }
-    assert {row[4] for row in rows} == {"patient003_frame01", "subject02"} and len(rows) == 6 * 2 * 3
+    judged = {"patient003_frame01", "subject02", "subject03"}
+    assert {row[4] for row in rows} == judged and len(rows) == 6 * len(judged) * 3
     log = (tmp_path / "out" / "log.txt").read_text()
     assert log.index("teacher, 3 networks, 4 steps: done") < log.index("distilled, 3 networks, 4 steps: done")
+
+
+def test_a_sequence_is_trained_on_the_patients_that_choices_rest_on(packed):
+    from data import Stacks
+
+    stacks = Stacks(packed, torch.device("cpu"))
+    assert [stacks.judged[i].case for i in stacks.training("LGE")] == ["subject03"]
+    assert [stacks.judged[i].case for i in stacks.training("ACDC-1")] == [f"patient{i:03d}_frame01" for i in range(3)]
 
 
 class Trainer:

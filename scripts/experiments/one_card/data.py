@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from runs import odd
 
 #: places of a class's pixels that are kept for each stack
 PLACES = 256
@@ -67,10 +68,10 @@ class Stacks:
 
     def training(self, data: str) -> list[int]:
         """Stacks that a run is trained on, by the name of its data."""
-        place, part = data.rsplit("-", 1)
-        if place == "ACDC":
-            return [self.where[place, case] for case in self.splits[int(part)]["train"]]
-        return [i for i, one in enumerate(self.judged) if one.place == place and third(one.case) != int(part)]
+        place, _, fold = data.partition("-")
+        if fold:
+            return [self.where[place, case] for case in self.splits[int(fold)]["train"]]
+        return [i for i, one in enumerate(self.judged) if one.place == place and odd(one.case)]
 
     def values(self, slices: torch.Tensor) -> torch.Tensor:
         """``(n,)`` -> normalised intensities ``(n, 1, canvas, canvas)`` float32."""
@@ -102,7 +103,3 @@ class Stacks:
             torch.where(forced, at[:, 0], anywhere),
             torch.where(forced[:, None], torch.maximum(at[:, 1:].float(), low.floor()), centre),
         )
-
-
-def third(case: str) -> int:
-    return int("".join(filter(str.isdigit, case))) % 3

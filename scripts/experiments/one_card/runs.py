@@ -11,8 +11,7 @@ class Run:
 
     Attributes:
         name: of the run; with the seed it names the network.
-        data: "ACDC-0" (fold 0), "ACDC-1" (the official split), "bSSFP-0" to "-2" or "LGE-0" to "-2" (a third of the
-            patients left out).
+        data: "ACDC-0" (fold 0), "ACDC-1" (the official split), "bSSFP" or "LGE" (patients with odd numbers).
         moves: of ``MoveRanges``; a share of 0 for none.
         ramp: share of the training over which the moves' share grows from 0.
         fall: from this share of the training on, the moves' share falls linearly to ``last``, times itself.
@@ -117,21 +116,26 @@ OF_SEEDS = [
 ]
 REPORTED = [(replace(run, data="ACDC-1"), seed) for run, seeds in OF_SEEDS for seed in range(seeds)]
 
-#: from one of MSCMRseg's sequences to the other; a third of the patients is left out, as inside
+#: from one of MSCMRseg's sequences to the other, trained on the patients that choices rest on
 SEQUENCES = [
-    (replace(run, data=f"{sequence}-{third}"), third)
-    for third in range(3)
+    (replace(run, data=sequence), seed)
+    for seed in range(2)
     for sequence in ("bSSFP", "LGE")
     for run in (STOCK, MOVED)
 ]
 REPORTED += SEQUENCES
 
 
+def odd(case: str) -> bool:
+    """Of MSCMRseg's subjects."""
+    return int(case.removeprefix("subject")) % 2 == 1
+
+
 def explored(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
     """Stacks that choices rest on: fold 0's held-out cases and MSCMRseg's subjects with odd numbers."""
     if place == "ACDC":
         return case in splits[0]["val"]
-    return place in ("bSSFP", "LGE") and int(case.removeprefix("subject")) % 2 == 1
+    return place in ("bSSFP", "LGE") and odd(case)
 
 
 def reported(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:

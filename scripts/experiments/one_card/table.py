@@ -17,12 +17,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_table import interval, with_each
+from runs import odd
 
 ROOT = Path(__file__).parents[3]
 ROWS = ROOT / "docs" / "evidence" / "one_card.csv.gz"
@@ -48,9 +50,11 @@ def read() -> dict[str, Rows]:
     """Table -> rows, over structures and a patient's stacks averaged."""
     found: dict[str, dict] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     with gzip.open(ROWS, "rt", newline="") as file:
-        for table, run, _, seed, place, case, structure, dice in csv.reader(file):
+        for table, run, data, seed, place, case, structure, dice in csv.reader(file):
+            if table == "sequences":
+                run = f"{run}, {data}"
             known = place != "Sunnybrook" or structure != "RV"  # which has no annotated RV
-            chosen_on = place in ("LGE", "bSSFP") and int(case.removeprefix("subject")) % 2 == 1
+            chosen_on = place in ("LGE", "bSSFP") and odd(case)
             if known and (table in DEVELOPMENT or not chosen_on):
                 found[table][run, seed, place][case.split("_")[0]].append(100 * float(dice))
     return {
@@ -96,6 +100,16 @@ def beside(rows: Rows) -> Iterator[str]:
         }
         cells = " | ".join(f"{difference:+.1f}" for difference in found.values())
         yield f"| `{run}` | {len(seeds)} | {cells} | {min(found, key=found.__getitem__)} |"
+
+
+def sequences(rows: Rows) -> Iterator[str]:
+    """Trained on one of MSCMRseg's sequences, judged on both."""
+    yield "| trained on | judged on | patients | stock | moves | difference (each seed's) | interval |"
+    yield "|---|---|---|---|---|---|---|"
+    for data, place in product(("bSSFP", "LGE"), repeat=2):
+        found = Difference.of(rows, place, f"moves, {data}", f"stock, {data}")
+        values = f"{found.stock:.1f} | {found.other:.1f} | {with_each(found.of_seeds, '+.1f')}"
+        yield f"| {data} | {place} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
@@ -155,6 +169,7 @@ TABLES = {
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
     "beside": lambda tables: beside(tables["official"]),
     "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
+    "sequences": lambda tables: sequences(tables["sequences"]),
     "advice": advice,
 }
 BLOCK = re.compile(rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- end -->", re.DOTALL)

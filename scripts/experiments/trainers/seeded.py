@@ -1,8 +1,9 @@
 """Stock, teachers, students and controls at one small budget, in pairs by seed.
 
 The environment variables EXPERIMENT_SEED and EXPERIMENT_EPOCHS (of 50 steps; by default 15, five_tasks.sh's) say
-which; EXPERIMENT_BFLOAT16=1 is for one core of a CPU, which it spares half of the time. With ``nnUNet_n_proc_DA=0``, stock and student of one seed begin with the same weights and see the same patches
-with the same augmentation in the same order.
+which; EXPERIMENT_BFLOAT16=1 is for one core of a CPU, which it spares half of the time. With ``nnUNet_n_proc_DA=0``,
+stock and student of one seed begin with the same weights and see the same patches with the same augmentation in the
+same order.
 """
 
 import os
