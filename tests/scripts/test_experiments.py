@@ -5,6 +5,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,29 @@ def test_an_unknown_task_is_refused_before_anything_begins(tmp_path):
 def test_judging_what_is_not_prepared_says_so(tmp_path):
     done = five_tasks("judge", "out", "0", "polyp", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.strip().endswith("run prepare first")
+
+
+@pytest.mark.parametrize(("model", "trainers"), [("student", ["MeanImage", "ShapeKD"]), ("moves", ["IntensityMoves"])])
+def test_each_trainer_gets_only_settings_that_it_has(monkeypatch, tmp_path, model, trainers):
+    (tmp_path / "out/raw/Dataset063_Kvasir").mkdir(parents=True)
+    commands = {
+        "python": "echo cpu",
+        "shapekd": "echo trainers",
+        "nnUNetv2_train": f'echo "$5 ${{SHAPEKD_RAMP-none}}" >> "{tmp_path}/trained"\n'
+        'mkdir -p "$nnUNet_results/Dataset063_Kvasir/$5__smallPlans__2d/fold_0"',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, does in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("EXPERIMENT_MODEL", model)
+    monkeypatch.delenv("SHAPEKD_RAMP", raising=False)
+    done = five_tasks("train", "out", "0", "polyp", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ramp = "0" if model == "student" else "none"
+    expected = ["nnUNetTrainer_Seeded", *(f"nnUNetTrainer{name}_Seeded" for name in trainers)]
+    assert (tmp_path / "trained").read_text().splitlines() == [f"{name} {ramp}" for name in expected]
 
 
 def judged(folder: Path, dice: dict[str, float | str]) -> None:
