@@ -118,10 +118,7 @@ REPORTED = [(replace(run, data="ACDC-1"), seed) for run, seeds in OF_SEEDS for s
 
 #: from one of MSCMRseg's sequences to the other, trained on the patients that choices rest on
 SEQUENCES = [
-    (replace(run, data=sequence), seed)
-    for seed in range(2)
-    for sequence in ("bSSFP", "LGE")
-    for run in (STOCK, MOVED)
+    (replace(run, data=sequence), seed) for seed in range(2) for sequence in ("bSSFP", "LGE") for run in (STOCK, MOVED)
 ]
 REPORTED += SEQUENCES
 

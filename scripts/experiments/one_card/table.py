@@ -39,7 +39,7 @@ PLACES = {
 }
 
 #: runs that are shown beside stock, all on the official split
-COMPARED = ("moves", "moves-teacher", "moves-labels", "mean-jitter")
+COMPARED = ("moves", "moves-agree", "moves-teacher", "moves-labels", "mean-jitter")
 #: tables whose rows are of development patients
 DEVELOPMENT = {"explored", "taught"}
 
@@ -124,7 +124,7 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
     yield "|---|---|---|---|"
     yield (
         "| another sequence | `nnUNetTrainerIntensityMoves` | cine MRI to late enhancement "
-        f"{sequence.mean:+.1f} ({n} patients, 2 seeds; {interval(sequence.of_patients)}) | inside {inside.mean:+.1f} "
+        f"{sequence.mean:+.1f} ({n} patients, {len(sequence.of_seeds)} seeds; {interval(sequence.of_patients)}) | inside {inside.mean:+.1f} "
         f"({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps (1 seed) |"
     )
     yield (
