@@ -3,9 +3,9 @@
     python scripts/experiments/five_tasks_table.py [--model moves]              rows of docs/tasks/README.md
     python scripts/experiments/five_tasks_table.py --judged OUT --seeds 0 1     first write their file anew
 
-All is from the model's file in docs/tasks, as student.csv: a row a task, data set, seed, model, case and structure. Seeds are
-replicates: they are never counted as patients. A structure that is not there and that only some run predicted is left
-out of all.
+All is from the model's file in docs/tasks, as student.csv: a row a task, data set, seed, model, case and structure.
+Seeds are replicates: they are never counted as patients. A structure that is not there and that only some run predicted
+is left out of all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from evidence_table import UNKNOWN, Values, interval, of_patients, with_each
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "tasks"
+MODELS = ("student", "moves", "mean-jitter")
 METRICS = ("dice", "hd95", "reference_size", "prediction_size")
 COLUMNS = ("task", "dataset", "seed", "model", "case", "patient", "class", *METRICS, "distance_unit", "size_unit")
 #: frames of few sequences, whose independence nobody vouches for: no interval

@@ -15,7 +15,7 @@ import io
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -38,10 +38,11 @@ PLACES = {
     "ghosting": "ghosting",
 }
 
-#: runs that are shown beside stock, all on the official split
-COMPARED = ("moves", "moves-agree", "moves-teacher", "moves-labels", "mean-jitter")
+#: runs that are shown beside stock
+COMPARED = ("moves", "mean-jitter", "moves-agree", "moves-teacher", "moves-labels")
+WON_BACK = ("moves", "moves-rare", "moves-rarer", "moves-0.5-rest-0.2", "moves-0.8-rest-0.2", "moves-displaced-3")
 #: tables whose rows are of development patients
-DEVELOPMENT = {"explored", "taught"}
+DEVELOPMENT = {"explored", "taught", "shares"}
 
 Rows = dict[tuple[str, str, str], dict[str, float]]  # (run, seed, place) -> patient -> mean Dice in percent
 
@@ -85,18 +86,20 @@ def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator
         yield f"| {name} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
 
 
-def beside(rows: Rows) -> Iterator[str]:
+def beside(rows: Rows, runs: Sequence[str], stock: str = "stock") -> Iterator[str]:
     """Each run less stock of the same seeds, and where it is worst."""
-    yield f"| run | seeds | {' | '.join(PLACES.values())} | worst |"
-    yield "|---|---|" + "---|" * len(PLACES) + "---|"
-    stock = {seed for run, seed, _ in rows if run == "stock"}
-    values = [np.mean([mean(rows["stock", seed, place]) for seed in stock]) for place in PLACES]
-    yield f"| `stock` | {len(stock)} | {' | '.join(f'{value:.1f}' for value in values)} | |"
-    for run in COMPARED:
+    there = {place for _, _, place in rows}
+    places = {place: name for place, name in PLACES.items() if place in there}
+    yield f"| run | seeds | {' | '.join(places.values())} | worst |"
+    yield "|---|---|" + "---|" * len(places) + "---|"
+    of_stock = {seed for run, seed, _ in rows if run == stock}
+    values = [np.mean([mean(rows[stock, seed, place]) for seed in of_stock]) for place in places]
+    yield f"| `{stock}` | {len(of_stock)} | {' | '.join(f'{value:.1f}' for value in values)} | |"
+    for run in runs:
         seeds = {seed for name, seed, _ in rows if name == run}
         found = {
-            name: np.mean([mean(rows[run, seed, place]) - mean(rows["stock", seed, place]) for seed in seeds])
-            for place, name in PLACES.items()
+            name: np.mean([mean(rows[run, seed, place]) - mean(rows[stock, seed, place]) for seed in seeds])
+            for place, name in places.items()
         }
         cells = " | ".join(f"{difference:+.1f}" for difference in found.values())
         yield f"| `{run}` | {len(seeds)} | {cells} | {min(found, key=found.__getitem__)} |"
@@ -113,23 +116,27 @@ def sequences(rows: Rows) -> Iterator[str]:
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
-    inside, sequence = (Difference.of(tables["official"], place) for place in ("ACDC", "LGE"))
+    official = tables["official"]
     longer = Difference.of(tables["longer"], "ACDC", "moves-3x", "stock-3x")
-    of_jitter = {
-        place: mean(tables["explored"]["mean-jitter", "0", place]) - mean(tables["explored"]["stock", "0", place])
-        for place in ("ACDC", "LGE")
-    }
-    n = len(sequence.of_patients)
-    yield "| my images will come from | train | measured, Dice in points ([how](docs/evidence/moves.md)) | costs |"
+
+    seen = Difference.of(official, "LGE", "mean-jitter")
+
+    def gained(place: str, run: str) -> str:
+        found = Difference.of(official, place, run)
+        return f"{found.mean:+.1f} ({interval(found.of_patients)})"
+
+    yield (
+        "| my images will come from | train | cine MRI to late enhancement, Dice in points, "
+        f"{len(seen.of_patients)} patients, {len(seen.of_seeds)} seeds ([how](docs/evidence/moves.md)) | inside |"
+    )
     yield "|---|---|---|---|"
     yield (
-        "| another sequence | `nnUNetTrainerIntensityMoves` | cine MRI to late enhancement "
-        f"{sequence.mean:+.1f} ({n} patients, {len(sequence.of_seeds)} seeds; {interval(sequence.of_patients)}) | inside {inside.mean:+.1f} "
-        f"({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps (1 seed) |"
+        f"| another sequence | `nnUNetTrainerIntensityMoves` | {gained('LGE', 'moves')} | {gained('ACDC', 'moves')}; "
+        f"{longer.mean:+.1f} after three times the steps (1 seed) |"
     )
     yield (
-        f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | the same {of_jitter['LGE']:+.1f} (development "
-        f"patients, 1 seed) | inside {of_jitter['ACDC']:+.1f} there |"
+        f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | {gained('LGE', 'mean-jitter')} "
+        f"| {gained('ACDC', 'mean-jitter')} |"
     )
     yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
 
@@ -167,7 +174,10 @@ TABLES = {
     "first": lambda tables: compared(tables["first"]),
     "pairs": lambda tables: compared(tables["official"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
-    "beside": lambda tables: beside(tables["official"]),
+    "beside": lambda tables: beside(tables["official"], COMPARED),
+    "shares": lambda tables: beside(tables["shares"], WON_BACK),
+    "jitter": lambda tables: compared(tables["official"], "mean-jitter"),
+    "fifth": lambda tables: beside(tables["fifth"], ("moves-fifth", "mean-jitter-fifth"), "stock-fifth"),
     "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
     "sequences": lambda tables: sequences(tables["sequences"]),
     "advice": advice,
