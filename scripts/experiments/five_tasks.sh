@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The method on five tasks at one small budget, with nnU-Net's own commands: stock, and teacher and student or, with
-# EXPERIMENT_MODEL=moves, a network of moved intensities; within the training set and, where a task has a second set,
-# across. docs/tasks/README.md has the result.
+# EXPERIMENT_MODEL=moves or mean-jitter, a network of moved intensities; within the training set and, where a task has a
+# second set, across. docs/tasks/README.md has the result.
 #
 #     bash scripts/experiments/five_tasks.sh prepare DATA OUT          convert, plan, preprocess; what is there is kept
 #     bash scripts/experiments/five_tasks.sh train   OUT SEED [TASK…]  the networks of a task; finished ones are skipped
@@ -133,7 +133,8 @@ compared=${EXPERIMENT_MODEL-student}
 case $compared in
 student) trainers=(nnUNetTrainerMeanImage_Seeded nnUNetTrainerShapeKD_Seeded) ;;
 moves) trainers=(nnUNetTrainerIntensityMoves_Seeded) ;;
-*) fail "EXPERIMENT_MODEL=$compared: there are student and moves" ;;
+mean-jitter) trainers=(nnUNetTrainerMeanJitter_Seeded) ;;
+*) fail "EXPERIMENT_MODEL=$compared: there are student, moves and mean-jitter" ;;
 esac
 for task in "${@:4}"; do describe "$task"; done # names are checked before anything begins
 mkdir -p "$2"

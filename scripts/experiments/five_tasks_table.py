@@ -3,7 +3,7 @@
     python scripts/experiments/five_tasks_table.py [--model moves]              rows of docs/tasks/README.md
     python scripts/experiments/five_tasks_table.py --judged OUT --seeds 0 1     first write their file anew
 
-All is from docs/tasks/student.csv or moves.csv: a row a task, data set, seed, model, case and structure. Seeds are
+All is from the model's file in docs/tasks, as student.csv: a row a task, data set, seed, model, case and structure. Seeds are
 replicates: they are never counted as patients. A structure that is not there and that only some run predicted is left
 out of all.
 """
@@ -96,7 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judged", type=Path, metavar="OUT", help="OUT of five_tasks.sh, to read anew")
     parser.add_argument("--seeds", type=int, nargs="+", help="with --judged: those judged there")
-    parser.add_argument("--model", choices=("student", "moves"), default="student", help="compared with stock")
+    parser.add_argument(
+        "--model", choices=("student", "moves", "mean-jitter"), default="student", help="compared with stock"
+    )
     parser.add_argument("--results", type=Path, help="by default the model's in docs/tasks")
     args = parser.parse_args()
     if bool(args.judged) != bool(args.seeds):

@@ -117,7 +117,10 @@ def test_judging_what_is_not_prepared_says_so(tmp_path):
     assert done.returncode == 1 and done.stderr.strip().endswith("run prepare first")
 
 
-@pytest.mark.parametrize(("model", "trainers"), [("student", ["MeanImage", "ShapeKD"]), ("moves", ["IntensityMoves"])])
+@pytest.mark.parametrize(
+    ("model", "trainers"),
+    [("student", ["MeanImage", "ShapeKD"]), ("moves", ["IntensityMoves"]), ("mean-jitter", ["MeanJitter"])],
+)
 def test_each_trainer_gets_only_settings_that_it_has(monkeypatch, tmp_path, model, trainers):
     (tmp_path / "out/raw/Dataset063_Kvasir").mkdir(parents=True)
     commands = {

@@ -16,6 +16,7 @@ class Run:
         ramp: share of the training over which the moves' share grows from 0.
         fall: from this share of the training on, the moves' share falls linearly to ``last``, times itself.
         last: see ``fall``.
+        rest: share of the training, at its end, in which nothing moves.
         late: whether intensities move after nnU-Net's augmentation instead of before its noise.
         kind: "supervised"; "distilled" by a network of class-mean images, "from stock" by a network like the student
             that was trained as stock is, "from average" by the moving average of the student's own weights, each of
@@ -35,6 +36,7 @@ class Run:
     ramp: float = 0.0
     fall: float = 1.0
     last: float = 0.0
+    rest: float = 0.0
     late: bool = False
     kind: str = "supervised"
     views: tuple[float, float] = (0.5, 0.5)
@@ -109,10 +111,11 @@ OF_SEEDS = [
     (two_views("moves-two-views", MOVED), 2),
     (replace(MOVED, name="moves-teacher", kind="distilled", weight=1.0), 2),
     (replace(MOVED, name="moves-labels", labels=1.0), 2),
-    (JITTER, 2),
+    (JITTER, 3),
     *((peer, 2) for peer in PEERS),
     (replace(STOCK, name="stock-fifth", length=0.2), 3),
     (replace(MOVED, name="moves-fifth", length=0.2), 3),
+    (replace(JITTER, name="mean-jitter-fifth", length=0.2), 3),
 ]
 REPORTED = [(replace(run, data="ACDC-1"), seed) for run, seeds in OF_SEEDS for seed in range(seeds)]
 
@@ -159,8 +162,17 @@ TAUGHT = [
     replace(MOVED, name="moves-labels", labels=1.0),
 ]
 
-#: how rarely may intensities move? Two seeds each, on the development patients
-SHARES = [STOCK, MOVED, RARE, replace(RARE, name="moves-rarer", moves=RARE.moves | {"share": 0.1})]
+#: how rarely may intensities move, and do they have to move to the end? Two seeds each, on the development patients
+SHARES = [
+    STOCK,
+    MOVED,
+    RARE,
+    replace(RARE, name="moves-rarer", moves=RARE.moves | {"share": 0.1}),
+    *(
+        replace(MOVED, name=f"moves-{share}-rest-{rest}", moves=MOVED.moves | {"share": share}, ramp=0.3, rest=rest)
+        for share, rest in ((0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
+    ),
+]
 
 #: augmentations that exist as a trainer of nnU-Net's; SmaugLab's (GPL) has to be installed, and its variable
 #: SMAUGLAB_PARAMS_JSON has to name a configuration for two axes (docs/evidence/moves.md)

@@ -201,7 +201,7 @@ class Group:
             now = run.moves["share"] * (min(1.0, done / run.ramp) if run.ramp else 1.0)
             if done > run.fall:
                 now *= 1 - (1 - run.last) * (done - run.fall) / (1 - run.fall)
-            share.append(now)
+            share.append(0.0 if done >= 1 - run.rest else now)
             ramp = min(1.0, done / run.weight_ramp) if run.weight_ramp else 1.0
             weight.append(run.weight * ramp)
             ce.append(1 + run.labels * ramp)
