@@ -10,14 +10,14 @@ from nnunet_shapekd.commands.arguments import CommandParser
 
 #: module in this folder, with ``add_arguments(parser)`` and ``run(args)`` -> what it does
 COMMANDS = {
-    "trainers": "print the folder for nnUNet_extTrainer",
+    "trainers": "print the trainers and their folder, for nnUNet_extTrainer",
     "doctor": "check the installation, and a dataset's teachers and folds",
     "train": "train a teacher and then its student",
-    "info": "print where a checkpoint comes from",
+    "info": "print a checkpoint's trainer, settings, teacher and cases",
     "evaluate": "judge a folder of predictions",
     "compare": "compare models on the same cases",
     "cross": "judge a model on datasets it was not trained on",
-    "stress": "judge a model on images shifted more and more",
+    "stress": "judge a model on images shifted by degrees",
     "report": "write a page of evaluated models",
     "figure": "show what baseline, teacher and student see in a case",
     "convert": "bring a dataset into nnU-Net's raw format",

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part = "default: Ts where there are labelsTs; Tr of the model's own dataset: the validation cases"
     add("--part", choices=("Tr", "Ts"), help=part)
     add_by(parser)
-    add("--ignore-channel-names", action="store_true", help="channels may be called otherwise")
+    add("--ignore-channel-names", action="store_true", help="channels may have other names than the model's")
     add_predicting(parser)
     add_statistics(parser)
 

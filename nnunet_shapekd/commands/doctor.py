@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", metavar="DATASET", help="nnU-Net dataset id or name")
-    parser.add_argument("-f", "--fold", metavar="FOLD", help="the fold that must have a teacher (with -d)")
+    parser.add_argument("-f", "--fold", metavar="FOLD", help="a fold that must have a teacher (with -d)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("reference", metavar="REFERENCE", help="folder of the references")
     add("predictions", metavar="PREDICTIONS", help="folder of the predictions, of the same names")
-    add("-o", "--out", metavar="OUT", required=True, help="new folder for metrics.csv, summary.json")
+    add("-o", "--out", metavar="OUT", required=True, help="new folder for metrics.csv and summary.json")
     add("--name", help="of the model, in tables (default: from the predictions' folder)")
     add_judging(parser)
 

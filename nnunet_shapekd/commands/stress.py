@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", metavar="IMAGES", help="folder of images CASE_0000, ...")
     add("labels", metavar="LABELS", help="folder of their references, in the model's label values")
-    add("--shifts", nargs="+", metavar="SHIFT", help="some of them (default: all)")
+    add("--shifts", nargs="+", metavar="SHIFT", help="some of them, like noise bias-field (default: all)")
     add("--severities", nargs="+", type=int, metavar="N", help="some of 1 to 4 (default: all)")
     add("--invert", metavar="CLASS", help="the structure whose contrast the shift inversion turns round")
     changed = "the classes that the shifts class-contrast and class-spread change (default: all)"
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shift images by degrees (gamma, contrast, noise, blur, low resolution, bias field, ghosting; with the references
-    contrast of classes, spread within classes, inversion of a structure), predict them with a trained model folder of
-    nnU-Net's and its baselines, and draw Dice and HD95 against severity. All is checked before anything is predicted.
+    """Shift images by degrees (gamma-dark, gamma-bright, contrast, noise, blur, low-resolution, bias-field, ghosting;
+    with the references class-contrast, class-spread, inversion), predict them with a trained model folder of nnU-Net's
+    and its baselines, and draw Dice and HD95 against severity. All is checked before anything is predicted.
     """
     from nnunet_shapekd.evaluation.metrics import headlines
     from nnunet_shapekd.stress.options import StressOptions

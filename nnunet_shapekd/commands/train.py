@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("dataset", metavar="DATASET", help="nnU-Net dataset id or name")
     add("configuration", metavar="CONFIG", help="2d, 3d_fullres, 3d_lowres, ...")
     add("fold", metavar="FOLD", help="a number, or all")
-    add("-tr", default="nnUNetTrainerShapeKD", help="the student's trainer (default: %(default)s)")
+    student = "the student's trainer (default: %(default)s); one without a teacher is for nnUNetv2_train alone"
+    add("-tr", default="nnUNetTrainerShapeKD", help=student)
     add("-p", default="nnUNetPlans", help="plans of both (default: %(default)s)")
     add("-num_gpus", type=int, default=1, help="GPUs for one training (default: %(default)s)")
     add_device(parser)
