@@ -40,7 +40,15 @@ PLACES = {
 
 #: runs that are shown beside stock
 COMPARED = ("moves", "mean-jitter", "moves-agree", "moves-teacher", "moves-labels")
-WON_BACK = ("moves", "moves-rare", "moves-rarer", "moves-0.5-rest-0.2", "moves-0.8-rest-0.2", "moves-displaced-3")
+WON_BACK = (
+    "moves",
+    "moves-rare",
+    "moves-rarer",
+    "moves-0.5-rest-0.1",
+    "moves-0.5-rest-0.2",
+    "moves-0.8-rest-0.2",
+    "moves-displaced-3",
+)
 #: tables whose rows are of development patients
 DEVELOPMENT = {"explored", "taught", "shares"}
 
