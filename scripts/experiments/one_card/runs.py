@@ -188,7 +188,7 @@ TRAINERS = [
 LONGER = [
     (replace(run, name=f"{run.name}-3x", data="ACDC-1", length=3.0), seed)
     for seed in range(3)
-    for run in (STOCK, MOVED)
+    for run in (STOCK, MOVED, JITTER)
 ]
 
 LISTS = {
