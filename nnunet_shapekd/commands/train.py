@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
                 + "\nMove it away to train anew, or give these settings a class of their own."
             )
     elif given:  # perhaps of another trainer than the student's own
-        checkpoint = teachers.read_teacher_checkpoint(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
-        pair = replace(pair, teacher=teachers.teacher_trainer_class(checkpoint, given))
+        teacher = teachers.read_teacher(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
+        pair = replace(pair, teacher=teacher.trainer())
         names["teacher"] = pair.teacher.__name__
     print(f"{pair.dataset_name}, {args.configuration}, fold {fold}, plans {args.p}")
     says = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from nnunet_shapekd.drawing import COLOURS, drawing, wrapped
@@ -18,29 +19,22 @@ def plot_distillation(log: Mapping[str, Sequence[float]], path: Path) -> None:
             (what is added to it), one number an epoch each.
         path: the PNG to write.
     """
-    # pyplot and its settings are nnU-Net's process's; a report does without
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     # nnU-Net's own plot (seaborn, 2.8) has just changed matplotlib's settings for the whole process
-    with plt.style.context("default"):
-        fig, ax = plt.subplots(figsize=(8, 5), layout="constrained")
+    with style.context("default"):
+        fig = Figure(figsize=(8, 5), layout="constrained")
+        ax = fig.subplots()
         right = ax.twinx()
-        for key, axis, style, label in (
+        for key, axis, line, label in (
             ("train_losses", ax, "b-", "segmentation loss, training"),
             ("val_losses", ax, "r-", "segmentation loss, validation"),
             ("distillation_losses", right, "g-", "distillation loss, training (right)"),
         ):
-            axis.plot(range(len(log[key])), log[key], style, label=label)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("segmentation loss")
-        right.set_ylabel("distillation loss")
+            axis.plot(range(len(log[key])), log[key], line, label=label)
+        ax.set(xlabel="epoch", ylabel="segmentation loss")
+        right.set(ylabel="distillation loss")
         right.set_ylim(bottom=0)
         fig.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
         fig.savefig(path, dpi=100)
-        plt.close(fig)
 
 
 def training_curves(logs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:

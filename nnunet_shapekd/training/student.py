@@ -27,13 +27,9 @@ from nnunet_shapekd.method.distillation import (
 from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.curves import plot_distillation
 from nnunet_shapekd.training.find_teacher import (
-    build_teacher,
-    check_teacher_fits,
     find_teacher,
-    leaked_cases,
-    read_teacher_checkpoint,
+    read_teacher,
     teacher_checkpoint_path,
-    teacher_trainer_class,
     training_command,
 )
 from nnunet_shapekd.training.memory import explained_out_of_memory
@@ -176,15 +172,16 @@ class ShapeKD(OnClassMeans):
                 "it back, or set SHAPEKD_TEACHER_PATH to where it is now; a newly trained one will not do. Or move "
                 f"{self.output_folder} away and start anew without --c."
             )
-        checkpoint = read_teacher_checkpoint(path, command, advice)
-        check_teacher_fits(checkpoint, path, self, advice)
+        teacher = read_teacher(path, command, advice)
+        teacher.refuse_unfit(self)
+        checkpoint = teacher.checkpoint
         cases = {*checkpoint["shapekd"]["training_cases"], *split["training_cases"], *split["validation_cases"]}
         patients = find_patients(sorted(cases), [Path(self.preprocessed_dataset_folder_base)])
         if remark := patients.remark():
             self.print_to_log_file(f"The teacher's training and this validation were compared by case: {remark}")
-        self._refuse_leaks(leaked_cases(checkpoint, **split, patients=patients), path, advice)
-        self.teacher_class = teacher_trainer_class(checkpoint, path)
-        self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
+        self._refuse_leaks(teacher.leaked_cases(**split, patients=patients), path, advice)
+        self.teacher_class = teacher.trainer()
+        self.teacher = teacher.network(self.teacher_class, self).to(self.device)
         if self.loss.needs_features:
             features = self.loss.recorded_features
             stage = last_decoder_stage(self.teacher)
