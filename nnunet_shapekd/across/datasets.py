@@ -46,7 +46,7 @@ def write_references(
     reader: str,
     out: Path,
     processes: int | None,
-) -> Path:
+) -> None:
     """Copies of a dataset's references in the model's values and of its file ending, in a folder like a raw dataset's.
 
     Args:
@@ -57,9 +57,6 @@ def write_references(
         ending: of the files to write.
         reader: nnU-Net's, of the model's plans.
         out: folder that exists; gets dataset.json, labelsTr or labelsTs, and patients.csv where the dataset has one.
-
-    Returns:
-        The folder of the copies.
     """
     folder = out / f"labels{part}"
     folder.mkdir()
@@ -71,7 +68,6 @@ def write_references(
     )
     if (dataset.folder / TABLE).is_file():
         shutil.copy(dataset.folder / TABLE, out)
-    return folder
 
 
 def _copy(path: Path, values: Mapping[int, int], endings: tuple[str, str], out: Path, reader: str) -> None:

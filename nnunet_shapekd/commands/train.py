@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             )
     elif given:  # perhaps of another trainer than the student's own
         teacher = teachers.read_teacher(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
-        pair = replace(pair, teacher=teacher.trainer())
+        pair = replace(pair, teacher=teacher.trainer)
         names["teacher"] = pair.teacher.__name__
     print(f"{pair.dataset_name}, {args.configuration}, fold {fold}, plans {args.p}")
     says = {
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if (
         actions.get("teacher") == "nothing"
         and args.only
+        and not given
         and not replace(products, probabilities=False).are_in(folders["teacher"])
     ):
         print("The teacher's final validation is not there, which its student does not need; --c makes it.")

@@ -42,7 +42,8 @@ def training_curves(logs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure
 
     Args:
         logs: model -> nnU-Net's log: ``train_losses`` and ``val_losses`` (segmentation), ``mean_fg_dice``,
-            ``ema_fg_dice`` and, of a student, ``distillation_losses``; what is missing is left out.
+            ``ema_fg_dice`` and, of a student, ``distillation_losses``; what is missing is left out,
+            but one curve at least must be there.
     """
     panels = {
         "segmentation loss": {"train_losses": ("training", 0), "val_losses": ("validation", 5)},
@@ -55,12 +56,12 @@ def training_curves(logs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure
         if any(len(log.get(k, ())) for log in logs.values() for k in lines)
     }
     with drawing():
-        figure = Figure(figsize=(0.9 + 3.3 * len(logs), 0.6 + 2.1 * max(1, len(panels))), layout="constrained")
-        axes = figure.subplots(max(1, len(panels)), len(logs), sharex=True, sharey="row", squeeze=False)
+        figure = Figure(figsize=(0.9 + 3.3 * len(logs), 0.6 + 2.1 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), len(logs), sharex=True, sharey="row", squeeze=False)
         for column, (model, log) in enumerate(logs.items()):
             axes[0][column].set_title(wrapped(model, 34), fontweight="bold")
             axes[-1][column].set_xlabel("epoch")
-            for ax, (panel, lines) in zip(axes[:, column], panels.items(), strict=False):
+            for ax, (panel, lines) in zip(axes[:, column], panels.items(), strict=True):
                 for key, (label, colour) in lines.items():
                     if len(log.get(key, ())):
                         ax.plot(range(len(log[key])), log[key], color=COLOURS[colour], label=label, linewidth=1.6)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def find_teacher(path: str, fold: int | str) -> Path:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Teacher:
     """A teacher's checkpoint.
 
@@ -94,8 +95,11 @@ class Teacher:
         if student.enable_deep_supervision and not self.checkpoint["shapekd"]["deep_supervision"]:
             differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")
         if differences:
-            lines = "\n    ".join(["", *differences])
-            raise ValueError(f"The teacher {self.path} does not fit this student:{lines}\n{self.advice}")
+            raise ValueError(
+                f"The teacher {self.path} does not fit this student:\n    "
+                + "\n    ".join(differences)
+                + f"\n{self.advice}"
+            )
 
     def leaked_cases(
         self, training_cases: Sequence[str], validation_cases: Sequence[str], patients: Patients
@@ -117,6 +121,7 @@ class Teacher:
         unseen = set(validation_cases) - set(training_cases)
         return sorted(case for case in unseen if case in taught or patients.of.get(case, case) in known)
 
+    @cached_property
     def trainer(self) -> type[nnUNetTrainer]:
         """The trainer that made it: it knows the network, and what the teacher sees.
 
@@ -137,18 +142,17 @@ class Teacher:
             )
         return trainer
 
-    def network(self, trainer: type[nnUNetTrainer], student: nnUNetTrainer) -> nn.Module:
+    def network(self, student: nnUNetTrainer) -> nn.Module:
         """The network with its weights, as a constant: evaluation mode, no gradients, on the CPU.
 
         Args:
-            trainer: what builds it, :meth:`trainer`.
             student: that it fits, whose plans and channels it is built from.
 
         Raises:
-            ValueError: if the weights are not finite or not this network's.
+            ValueError: if the weights are not finite or not this network's; and as :attr:`trainer`.
         """
         with torch.random.fork_rng(devices=[]):  # the discarded initial weights draw no random numbers
-            network = trainer.build_network_architecture(
+            network = self.trainer.build_network_architecture(
                 student.plans_manager,
                 student.configuration_manager,
                 student.num_input_channels,
@@ -160,8 +164,8 @@ class Teacher:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(
-                f"The weights of the teacher {self.path} do not fit the network that {trainer.__name__} builds from "
-                f"these plans; the plans or the trainer were changed since. {self.advice}\n{error}"
+                f"The weights of the teacher {self.path} do not fit the network that {self.trainer.__name__} builds "
+                f"from these plans; the plans or the trainer were changed since. {self.advice}\n{error}"
             ) from error
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
             raise ValueError(

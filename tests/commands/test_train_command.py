@@ -287,6 +287,8 @@ def test_a_teacher_is_taken_from_the_path_given(train, tmp_path):
     torch.save(record, given / "checkpoint_final.pth")
     result = train.pair(SHAPEKD_TEACHER_PATH=str(given))
     assert result.commands == [command(STUDENT)] and f"teacher {half}: finished already ({given})" in result.stdout
+    alone = train.pair("--only", "teacher", "--c", SHAPEKD_TEACHER_PATH=str(given))
+    assert alone.commands == [] and "--c makes it" not in alone.stdout  # it is not this command's to validate
     own, narrow = (float(re.search(r"([\d.]+) x stock", out)[1]) for out in (train.pair().stdout, result.stdout))
     assert 1 < narrow < own
 
