@@ -435,7 +435,9 @@ def test_a_signal_during_the_start_is_not_lost_and_loses_no_program(monkeypatch)
     monkeypatch.setattr(subprocess, "Popen", InterruptedStart)
     with pytest.raises(KeyboardInterrupt):
         run_to_the_end([sys.executable, "-c", "import time; time.sleep(600)"])
-    assert started[1] == "completely" and started[0].returncode is not None
+    guard, *_, program, _ = started  # in this order: what is killed meanwhile would leave the program behind
+    assert started[1::2] == ["completely"] * 2 and program.args[-1] == "import time; time.sleep(600)"
+    assert guard.returncode is not None and program.returncode is not None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
