@@ -9,7 +9,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from matplotlib import style
+import numpy as np
+from contourpy import contour_generator
+from matplotlib import patheffects, style
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, distinguishable by colour-blind readers; light ones first: they are drawn over images
@@ -54,6 +58,20 @@ def class_styles(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % n], LINE_STYLES[i // n % len(LINE_STYLES)]) for i, name in enumerate(classes)}
 
 
+def outline(ax: Axes, mask: np.ndarray, colour: str, dashes: str, width: float = 1.6) -> None:
+    """Draw around a mask (rows, columns) of the image that ``ax`` shows; closed where it meets the image's edge."""
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)
+    y, x = (np.arange(length) - 1 for length in padded.shape)
+    # what ax.contour does, without its colour maps, which take most of the time where there are many classes
+    around = contour_generator(x, y, padded, line_type="Separate").lines(0.5)
+    lines = LineCollection(around, colors=[colour], linewidths=width, linestyles=dashes)
+    # a dark seam, so that light lines are seen on bright tissue, too
+    lines.set_path_effects([patheffects.withStroke(linewidth=1.75 * width, foreground="black", alpha=0.55)])
+    ax.add_collection(lines, autolim=False)  # the image has set the limits
+
+
 def words(name: str) -> list[str]:
     """The pieces of a name between which it may be broken: after ``_ - . /``, blanks, and at camelCase."""
     return [piece for piece in re.split(r"(?<=[_\-./\s])|(?<=[a-z0-9])(?=[A-Z])", name) if piece]
@@ -63,7 +81,7 @@ def wrapped(name: str, width: int = 20) -> str:
     """``name`` in lines of at most ``width`` characters, broken where its words end if it can be."""
     lines = [""]
     for word in words(name):
-        for part in textwrap.wrap(word, width, drop_whitespace=False) or [""]:
+        for part in textwrap.wrap(word, width, drop_whitespace=False):
             if lines[-1] and len(lines[-1]) + len(part) > width:
                 lines.append("")
             lines[-1] += part

@@ -11,7 +11,6 @@ sign at the voxel's centre, the image its border blurred by the scanner.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,20 +57,20 @@ class Scanner:
 
 SCANNERS: dict[str, Scanner] = {
     # Bright blood and fat, dark muscle: the steady-state free precession contrast of ACDC.
-    "a": Scanner("a", MappingProxyType({
+    "a": Scanner("a", {
         "air": 8, "lung": 45, "fat": 720, "muscle": 190, "myocardium": 215, "blood": 640, "rv_blood": 560,
-        "liver": 205, "spleen": 300, "stomach": 430, "bowel": 360, "marrow": 330, "mesentery": 520}),
+        "liver": 205, "spleen": 300, "stomach": 430, "bowel": 360, "marrow": 330, "mesentery": 520},
         gain=1.0, bias=0.22, noise=14, spacing_mm=2.1, resolution_mm=2.4),
     # Saturated blood near a brighter myocardium, suppressed fat, bright liver; coarser, noisier, more shaded.
-    "b": Scanner("b", MappingProxyType({
+    "b": Scanner("b", {
         "air": 15, "lung": 110, "fat": 360, "muscle": 270, "myocardium": 310, "blood": 560, "rv_blood": 500,
-        "liver": 400, "spleen": 480, "stomach": 250, "bowel": 450, "marrow": 230, "mesentery": 300}),
+        "liver": 400, "spleen": 480, "stomach": 250, "bowel": 450, "marrow": 230, "mesentery": 300},
         gain=0.55, bias=0.33, noise=27, spacing_mm=2.4, resolution_mm=3.8),
     # Scanner a with another sequence, as late enhancement differs from cine MRI: less contrast between blood and wall,
     # twice the spread inside the wall (patches, as a scar's), and all else at other intensities.
-    "c": Scanner("c", MappingProxyType({
+    "c": Scanner("c", {
         "air": 8, "lung": 45, "fat": 640, "muscle": 240, "myocardium": 250, "blood": 490, "rv_blood": 460,
-        "liver": 350, "spleen": 330, "stomach": 260, "bowel": 300, "marrow": 420, "mesentery": 400}),
+        "liver": 350, "spleen": 330, "stomach": 260, "bowel": 300, "marrow": 420, "mesentery": 400},
         gain=1.0, bias=0.22, noise=14, spacing_mm=2.1, resolution_mm=2.4, wall_spread=0.36),
 }  # fmt: skip
 

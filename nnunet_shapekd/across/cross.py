@@ -120,16 +120,7 @@ def _references(task: Task, model: Model, out: Path, processes: int | None) -> t
         return task.dataset.labels(task.part), model.folder / "dataset.json"
     target = out / REFERENCES / task.dataset.name
     with new_folder(target, kind="references") as building:
-        write_references(
-            task.dataset,
-            task.part,
-            list(task.images),
-            task.matching,
-            model.file_ending,
-            model.reader,
-            building,
-            processes,
-        )
+        write_references(task, model, building, processes)
     return target / f"labels{task.part}", target / "dataset.json"
 
 

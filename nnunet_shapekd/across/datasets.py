@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from nnunet_shapekd.across.matching import Matching
+from nnunet_shapekd.across.model import Model
+from nnunet_shapekd.across.tasks import Task
 from nnunet_shapekd.files.case_table import TABLE
 from nnunet_shapekd.files.images import write_image
 from nnunet_shapekd.files.label_maps import read_label_map, relabel
@@ -37,41 +38,26 @@ def find_dataset(dataset: str | Path) -> RawDataset:
     return read_raw_dataset(Path(os.path.abspath(folder)))
 
 
-def write_references(
-    dataset: RawDataset,
-    part: str,
-    cases: Sequence[str],
-    matching: Matching,
-    ending: str,
-    reader: str,
-    out: Path,
-    processes: int | None,
-) -> Path:
+def write_references(task: Task, model: Model, out: Path, processes: int | None) -> None:
     """Copies of a dataset's references in the model's values and of its file ending, in a folder like a raw dataset's.
 
     Args:
-        dataset: whose references they are.
-        part: "Tr" or "Ts".
-        cases: to copy, which :func:`~.checks.check_subjects` found nothing wrong with.
-        matching: with the model's classes.
-        ending: of the files to write.
-        reader: nnU-Net's, of the model's plans.
+        task: says which, of which dataset.
+        model: whose values, file ending and reader they are to have.
         out: folder that exists; gets dataset.json, labelsTr or labelsTs, and patients.csv where the dataset has one.
-
-    Returns:
-        The folder of the copies.
+        processes: at most.
     """
-    folder = out / f"labels{part}"
+    dataset, values = task.dataset, task.matching.values
+    folder = out / f"labels{task.part}"
     folder.mkdir()
-    paths = [path for case, path in dataset.references(part).items() if case in set(cases)]
-    work = partial(_copy, values=matching.values, endings=(dataset.file_ending, ending), out=folder, reader=reader)
+    paths = [path for case, path in dataset.references(task.part).items() if case in task.images]
+    endings = dataset.file_ending, model.file_ending
+    work = partial(_copy, values=values, endings=endings, out=folder, reader=model.reader)
     map_in_processes(work, paths, processes, "Mapping references", _PER_WORKER)
-    (out / "dataset.json").write_text(
-        json.dumps({"labels": matching.labels, "file_ending": ending}, indent=1) + "\n", encoding="utf-8"
-    )
+    content = {"labels": task.matching.labels, "file_ending": model.file_ending}
+    (out / "dataset.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if (dataset.folder / TABLE).is_file():
         shutil.copy(dataset.folder / TABLE, out)
-    return folder
 
 
 def _copy(path: Path, values: Mapping[int, int], endings: tuple[str, str], out: Path, reader: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnunet_shapekd.evaluation.cases import cardiac_roles
+from nnunet_shapekd.evaluation.cases import cardiac_roles, folded
 from nnunet_shapekd.files.dataset_json import Labels, labels_of_dataset
 
 
@@ -120,11 +119,6 @@ def _pairs(model: Labels, dataset: Labels) -> dict[str, str]:
         if theirs[role] not in pairs and ours[role] not in pairs.values():
             pairs[theirs[role]] = ours[role]
     return {name: pairs[name] for name in dataset.classes if name in pairs}
-
-
-def folded(name: str) -> str:
-    """A class name as it is compared: "LV_cavity" and "lv cavity" are the same."""
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _classes_of(value: int, labels: Labels, among: set[str]) -> frozenset[str]:

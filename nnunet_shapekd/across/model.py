@@ -132,19 +132,19 @@ def read_model(
         )
     reader = manager.image_reader_writer_class
     return Model(
-        folder,
-        manager.dataset_name,
-        dataset_json,
-        name,
-        tuple(shas),
-        checkpoint,
-        tuple(reader.supported_file_endings),
-        issubclass(reader, NaturalImage2DIO),
-        reader.__name__,
-        tuple(configuration.normalization_schemes),
-        shas,
-        training,
-        validation,
+        folder=folder,
+        dataset=manager.dataset_name,
+        dataset_json=dataset_json,
+        trainer=name,
+        folds=tuple(shas),
+        checkpoint=checkpoint,
+        file_endings=tuple(reader.supported_file_endings),
+        natural_images=issubclass(reader, NaturalImage2DIO),
+        reader=reader.__name__,
+        normalization_schemes=tuple(configuration.normalization_schemes),
+        weights_sha256=shas,
+        training_cases=training,
+        validation_cases=validation,
     )
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_shapekd.across.checks import Subject, check_subjects
-from nnunet_shapekd.across.matching import Matching, folded, match_classes
+from nnunet_shapekd.across.matching import Matching, match_classes
 from nnunet_shapekd.across.model import Model
 from nnunet_shapekd.across.options import CrossOptions
 from nnunet_shapekd.across.unseen import cases_to_judge
+from nnunet_shapekd.evaluation.cases import folded
+from nnunet_shapekd.evaluation.problems import listed
 from nnunet_shapekd.files.columns import columns_of
 from nnunet_shapekd.files.dataset_json import channel_names, labels_of_dataset
 from nnunet_shapekd.files.lying import lie_of_dataset, lie_of_files, training_labels, warning
@@ -72,16 +74,14 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
     if dataset.file_ending not in readable:
         problems.append(f"files end in {dataset.file_ending}; the model's reader reads {', '.join(sorted(readable))}")
     matching = None
-    try:
+    with listed(problems):
         matching = match_classes(model.dataset_json, dataset.dataset_json, options.leave_out)
-    except ValueError as error:
-        problems.append(str(error))
     part = options.part or ("Ts" if dataset.references("Ts") else "Tr")
     references = dataset.references(part)
     if not references:
         problems.append(f"has no label maps *{dataset.file_ending} in labels{part}")
     images, folds, patients, absent = {}, {}, None, {}
-    try:
+    with listed(problems):
         images = find_images(dataset.images(part), dataset.file_ending)
         training = [*dataset.references("Tr")] if within and part == "Ts" else []  # stock checkpoints record no cases
         cases, folds = cases_to_judge(models, within, part, list(references), training, dataset.folder, remarks)
@@ -99,8 +99,6 @@ def plan(dataset: RawDataset, models: Sequence[Model], options: CrossOptions) ->
         patients = find_patients(cases, [dataset.folder], pattern=options.pattern)
         _, absent = columns_of(options.by, patients, [dataset.folder])
         remarks += filter(None, [patients.unused, patients.remark(), *absent.values()])
-    except (FileNotFoundError, ValueError) as error:
-        problems.append(str(error))
     if matching is not None and patients is not None and not problems:
         subjects = [Subject(case, tuple(files), references[case]) for case, files in images.items()]
         problems += check_subjects(subjects, model, matching, patients, options.processes, options.ignore_origins)
@@ -120,7 +118,9 @@ def plan_all(datasets: Sequence[RawDataset], models: Sequence[Model], options: C
         raise ValueError("expected a dataset or more")
     names = [dataset.name for dataset in datasets]
     if bad := sorted({n for n in names if names.count(n) > 1 or n in (PREDICTIONS, REFERENCES)}):
-        raise ValueError(f"datasets need different folder names, other than {PREDICTIONS}: got {', '.join(bad)}")
+        raise ValueError(
+            f"datasets need different folder names, other than {PREDICTIONS} and {REFERENCES}: got {', '.join(bad)}"
+        )
     known = models[-1].labels.classes.keys()
     known |= {name for dataset in datasets for name in labels_of_dataset(dataset.dataset_json).classes}
     for name in options.leave_out:

@@ -32,8 +32,9 @@ def held_out(model: Model, fold: str) -> tuple[list[str], str]:
         return sorted(recorded), "the checkpoint's record"
     validation = model.folder / f"fold_{fold}" / "validation"
     if (validation / "summary.json").is_file():
-        cases = [path.name for path in validation.iterdir() if path.name.endswith(model.file_ending)]
-        return sorted(name.removesuffix(model.file_ending) for name in cases), "nnU-Net's final validation"
+        found = [path.name for path in validation.iterdir() if not path.name.startswith(".")]
+        cases = [name.removesuffix(model.file_ending) for name in found if name.endswith(model.file_ending)]
+        return sorted(cases), "nnU-Net's final validation"
     splits = Path(os.environ.get("nnUNet_preprocessed", ""), model.dataset, "splits_final.json")
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         return sorted(json.loads(splits.read_text(encoding="utf-8"))[int(fold)]["val"]), str(splits)

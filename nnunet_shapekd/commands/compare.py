@@ -1,6 +1,7 @@
 """``shapekd compare``: models on the same cases, with a patient as the unit."""
 
 import argparse
+import shlex
 
 from nnunet_shapekd.commands.arguments import add_judging, add_statistics, options_of
 
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(Judging, args), options_of(Statistics, args)
     comparison = compare_folders(args.reference, args.predictions, args.names, args.out, *options)
     print("\n".join(comparison_lines(comparison)))
-    print(f"\nWritten to {args.out}. Next: shapekd report {args.out} -o REPORT")
+    print(f"\nWritten to {args.out}. Next: shapekd report {shlex.quote(args.out)} -o REPORT")
     return 0

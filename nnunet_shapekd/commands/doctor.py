@@ -57,7 +57,7 @@ def _installation() -> Iterator[Finding]:
     found = version("nnunetv2")
     ok = (2, 8) <= tuple(int(n) for n in found.split(".")[:2]) < (3, 0)
     yield Finding(ok, f"nnunetv2 {found} in {nnunetv2.__path__[0]}", "" if ok else 'pip install "nnunetv2>=2.8,<3"')
-    if "nnUNet_extTrainer" not in os.environ:
+    if not os.environ.get("nnUNet_extTrainer"):
         yield Finding(False, "nnUNet_extTrainer is not set", _export())
         return
 
@@ -92,7 +92,7 @@ def _export() -> str:
 def _environment() -> Iterator[Finding]:
     for name in _FOLDERS:
         value = os.environ.get(name)
-        if value is None:
+        if not value:
             yield Finding(False, f"{name} is not set", f"export {name}=/path/to/{name}")
         elif not Path(value).is_dir():
             yield Finding(False, f"{name}={value} is no folder", f"make that folder, or set {name} to an existing one")
@@ -101,7 +101,7 @@ def _environment() -> Iterator[Finding]:
 
 
 def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
-    if any(name not in os.environ for name in _FOLDERS):
+    if not all(os.environ.get(name) for name in _FOLDERS):
         return
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
@@ -121,14 +121,14 @@ def _dataset(dataset: str, fold: str | None) -> Iterator[Finding]:
 
 def _lie(name: str) -> Iterator[Finding]:
     """How the dataset lies in its grid, and which others in nnUNet_raw with two of its classes lie otherwise."""
-    from nnunet_shapekd.evaluation.cases import cardiac_roles
+    from nnunet_shapekd.evaluation.cases import cardiac_roles, folded
     from nnunet_shapekd.files.dataset_json import labels_of_dataset
     from nnunet_shapekd.files.lying import lie_of_dataset, warning
     from nnunet_shapekd.files.raw_dataset import RawDataset, read_raw_dataset
 
     def names(dataset: RawDataset) -> dict[str, str]:
         classes = labels_of_dataset(dataset.dataset_json).classes
-        return {one: one.casefold() for one in classes} | {one: role for role, one in cardiac_roles(classes).items()}
+        return {one: folded(one) for one in classes} | {one: role for role, one in cardiac_roles(classes).items()}
 
     folder = Path(os.environ["nnUNet_raw"], name)
     try:
@@ -170,6 +170,7 @@ def _splits(name: str) -> Iterator[Finding]:
         yield Finding(False, f"{path} is no list of folds with train and val cases ({error})", "make it anew")
         return
     if not sides:
+        yield Finding(False, f"{path} holds no fold", "make it anew")
         return
     yield _kept_together(sides, path, raw.parent)
     yield Finding(

@@ -1,6 +1,7 @@
 """``shapekd evaluate``: a folder of predictions, judged."""
 
 import argparse
+import shlex
 
 from nnunet_shapekd.commands.arguments import add_judging, options_of
 
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate_folders(args.reference, args.predictions, options_of(Judging, args), name=args.name)
     written = write_evaluation(evaluation, args.out)
     print("\n".join(lines(evaluation)))
-    print(f"\nWrote {', '.join(written)} to {args.out}. Next: shapekd report {args.out} -o REPORT")
+    print(f"\nWrote {', '.join(written)} to {args.out}. Next: shapekd report {shlex.quote(args.out)} -o REPORT")
     return 0

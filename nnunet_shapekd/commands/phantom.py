@@ -1,6 +1,7 @@
 """``shapekd phantom``: a synthetic heart to try things on."""
 
 import argparse
+import shlex
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +23,5 @@ def run(args: argparse.Namespace) -> int:
 
     with new_folder(args.out) as folder:
         folders = write_phantom(folder, args.patients, args.test_patients, args.seed, args.scanner)
-    print(f"Wrote {len(folders)} patients to {args.out}. Next: shapekd convert acdc {args.out}")
+    print(f"Wrote {len(folders)} patients to {args.out}. Next: shapekd convert acdc {shlex.quote(args.out)}")
     return 0

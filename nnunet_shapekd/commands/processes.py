@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -27,9 +27,10 @@ def run_to_the_end(command: list[str]) -> int:
     process = None
     with _Interruptions() as interruptions:
         try:
-            # a group of its own: nnU-Net's workers outlive a killed trainer otherwise
-            process = subprocess.Popen(command, start_new_session=True)
-            with _guarded(process):
+            with _guard() as watch:
+                # a group of its own: nnU-Net's workers outlive a killed trainer otherwise
+                process = subprocess.Popen(command, start_new_session=True)
+                watch(process.pid)
                 interruptions.let_through()
                 status = process.wait()
         except BaseException:
@@ -42,14 +43,14 @@ def run_to_the_end(command: list[str]) -> int:
     return status
 
 
-#: reads what is never written until the process at the other end is gone, or says that all is well
+#: reads a group's number, and then nothing until the process at the other end is gone, or says that all is well
 _GUARD = """
 import os, signal, sys, time
-group = int(sys.argv[1])
-if not sys.stdin.read():
+group, _, all_is_well = sys.stdin.read().partition("\\n")
+if group and not all_is_well:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(group, number)
+            os.killpg(int(group), number)
         except OSError:
             break
         time.sleep(10)
@@ -57,20 +58,28 @@ if not sys.stdin.read():
 
 
 @contextlib.contextmanager
-def _guarded(process: subprocess.Popen) -> Iterator[None]:
-    """Inside, the process's group ends with this process, even if that is killed."""
+def _guard() -> Iterator[Callable[[int], None]]:
+    """Inside, a group of processes ends with this process, even if that is killed, from when its number is given on.
+
+    The guard is there before the group: one started after it would come too late for what is killed meanwhile.
+    """
     if not hasattr(os, "killpg"):  # Windows
-        yield
+        yield lambda group: None
         return
-    command = [sys.executable, "-c", _GUARD, str(process.pid)]
-    nowhere = subprocess.DEVNULL
+    command, nowhere = [sys.executable, "-c", _GUARD], subprocess.DEVNULL
     # a session of its own: Ctrl-C is this process's business
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True)
+
+    def watch(group: int) -> None:
+        with contextlib.suppress(OSError):
+            guard.stdin.write(f"{group}\n".encode())
+            guard.stdin.flush()
+
     try:
-        yield
+        yield watch
     finally:
         with contextlib.suppress(OSError):
-            guard.communicate(b"all is well")
+            guard.communicate(b"\nall is well")
 
 
 class _Interruptions:

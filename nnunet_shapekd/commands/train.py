@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
                 + "\nMove it away to train anew, or give these settings a class of their own."
             )
     elif given:  # perhaps of another trainer than the student's own
-        checkpoint = teachers.read_teacher_checkpoint(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
-        pair = replace(pair, teacher=teachers.teacher_trainer_class(checkpoint, given))
+        teacher = teachers.read_teacher(given, "", "Give another teacher_path (SHAPEKD_TEACHER_PATH).")
+        pair = replace(pair, teacher=teacher.trainer)
         names["teacher"] = pair.teacher.__name__
     print(f"{pair.dataset_name}, {args.configuration}, fold {fold}, plans {args.p}")
     says = {
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if (
         actions.get("teacher") == "nothing"
         and args.only
+        and not given
         and not replace(products, probabilities=False).are_in(folders["teacher"])
     ):
         print("The teacher's final validation is not there, which its student does not need; --c makes it.")

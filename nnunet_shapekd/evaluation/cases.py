@@ -33,9 +33,14 @@ def find_dataset_json(reference: Path, prediction: Path) -> Path:
     )
 
 
+def folded(name: str) -> str:
+    """A class name as it is compared: "LV_cavity" and "lv cavity" are the same."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
 def cardiac_roles(classes: Iterable[str]) -> dict[str, str]:
     """Of "lv", "myo" and "rv" those whose class is known by its name -> class."""
-    by_name = {re.sub(r"[\s_-]+", " ", name).strip().lower(): name for name in classes}
+    by_name = {folded(name): name for name in classes}
     roles = {role: [by_name[name] for name in names if name in by_name] for role, names in CARDIAC_NAMES.items()}
     if not roles["lv"] or not (roles["myo"] or roles["rv"]):
         return {}  # "LV" alone could be anything

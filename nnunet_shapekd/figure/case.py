@@ -78,16 +78,16 @@ def see(case: str, dataset: str, models: Networks, options: FigureOptions) -> Si
         in_slice[here] = foreground[here] if areas[index] else True
         window = window_around(in_slice, patch_size)
     return Sight(
-        case,
-        dataset,
-        torch.from_numpy(np.ascontiguousarray(data[(slice(None), *window)]))[None],
-        np.maximum(labels[window], 0),
-        None if flat else index - window[axis].start,
-        axis - 3,
-        slice_number,
-        number,
-        tuple(pixel),
-        channel,
+        case=case,
+        dataset=dataset,
+        image=torch.from_numpy(np.ascontiguousarray(data[(slice(None), *window)]))[None],
+        reference=np.maximum(labels[window], 0),
+        index=None if flat else index - window[axis].start,
+        axis=axis - 3,
+        slice_number=slice_number,
+        n_slices=number,
+        pixel=tuple(pixel),
+        channel=channel,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_shapekd.method.distillation import last_decoder_stage
+from nnunet_shapekd.method.distillation import outputs_and_features
 
 
 def feature_energy(network: nn.Module, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -26,20 +26,14 @@ def feature_energy(network: nn.Module, x: torch.Tensor) -> tuple[np.ndarray, np.
         ValueError: if the network has no decoder stage at the input's resolution.
     """
     try:
-        stage = last_decoder_stage(network)
+        with torch.no_grad():
+            (logits,), features = outputs_and_features(network, x)
     except NotImplementedError as error:
         raise ValueError(
             f"The figure shows the features of decoder.stages[-1], which {type(network).__name__} does not have: it is "
             "made for nnU-Net's U-Nets."
         ) from error
-    recorded = []
-    hook = stage.register_forward_hook(lambda module, _, output: recorded.append(output))
-    try:
-        with torch.no_grad():
-            logits = network(x)
-    finally:
-        hook.remove()
-    energy = recorded[-1][0].float().square().mean(0)
+    energy = features[0].float().square().mean(0)
     if energy.shape != x.shape[2:]:
         raise ValueError(
             f"The last decoder stage of {type(network).__name__} has the size {tuple(energy.shape)} for an input of "

@@ -4,6 +4,7 @@ the energy of the features that feature distillation compares, and the segmentat
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def make_figure(
     if path.suffix.lower() != ".png" or path.is_dir():
         raise ValueError(f"-o must be the name of a PNG file, like figure.png; got {path}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder of -o {path} does not exist. Make it: mkdir -p {path.parent}")
+        make = f"mkdir -p {shlex.quote(str(path.parent))}"
+        raise FileNotFoundError(f"The folder of -o {path} does not exist. Make it: {make}")
     models = find_networks(dataset_name(dataset), configuration, fold, options)
     sight = see(case, dataset_name(options.case_dataset or dataset), models, options)
     rows, legend = _panels(models, sight)

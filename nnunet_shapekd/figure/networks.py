@@ -16,8 +16,9 @@ from torch import nn
 from nnunet_shapekd.figure.options import FigureOptions
 from nnunet_shapekd.files.checkpoints import read_network, weights_sha256
 from nnunet_shapekd.training.find_teacher import (
+    different_data,
     find_teacher,
-    read_teacher_checkpoint,
+    read_teacher,
     recorded_fingerprint,
     teacher_checkpoint_path,
 )
@@ -88,7 +89,7 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
         "Bring back the teacher this student learned from, or set SHAPEKD_TEACHER_PATH to where it is now. A teacher "
         f"is trained by:\n    {command}"
     )
-    teacher = read_teacher_checkpoint(teacher_file, command, advice)
+    teacher = read_teacher(teacher_file, command, advice).checkpoint
 
     remarks = []
     if learned_from.get("weights_sha256") not in (None, weights_sha256(teacher["network_weights"])):
@@ -106,7 +107,7 @@ def find_networks(dataset: str, configuration: str, fold: str, options: FigureOp
     trained_on = {role: recorded_fingerprint(model, f"the {role} {path}") for role, (path, model, _) in found.items()}
     own = trained_on["student"]
     for role, theirs in trained_on.items():
-        if differences := [f"{what}: {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]:
+        if differences := different_data(role, theirs, own):
             raise ValueError(
                 f"The {role} {found[role][0]} was trained on other data than the student:\n    "
                 + "\n    ".join(differences)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_shapekd.drawing import drawing
+from nnunet_shapekd.drawing import drawing, outline
 from nnunet_shapekd.files.output import new_file
 
 
@@ -80,12 +79,7 @@ def draw(
 def _draw_panel(ax: Axes, panel: Panel, aspect: float) -> None:
     ax.imshow(panel.picture, cmap="inferno", vmin=0, vmax=panel.brightest, aspect=aspect, interpolation="nearest")
     for mask, (colour, dashes) in panel.outlines:
-        if mask.any():
-            y, x = (np.arange(-1, n + 1) for n in mask.shape)
-            closed = np.pad(mask, 1).astype(float)  # where it touches the border, too
-            lines = ax.contour(x, y, closed, levels=[0.5], colors=[colour], linewidths=1.4, linestyles=dashes)
-            # a dark seam, so that light lines are seen on bright tissue, too
-            lines.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="black", alpha=0.5)])
+        outline(ax, mask, colour, dashes, width=1.4)
     height, width = panel.picture.shape[:2]
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], title=panel.title)
     ax.spines[:].set_visible(False)

@@ -220,6 +220,16 @@ def last_decoder_stage(network: nn.Module) -> nn.Module:
     return stages[-1]
 
 
+def outputs_and_features(network: nn.Module, x: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+    """A network's logits of ``x``, finest scale first, and the features of its :func:`last_decoder_stage`."""
+    recorded: list[torch.Tensor] = []
+    hook = last_decoder_stage(network).register_forward_hook(lambda module, _, output: recorded.append(output))
+    try:
+        return _as_list(network(x)), recorded[-1]
+    finally:
+        hook.remove()
+
+
 def _refuse_different_shapes(student: torch.Tensor, teacher: torch.Tensor) -> None:
     if student.shape != teacher.shape:
         raise ValueError(
@@ -236,5 +246,5 @@ def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.
     return values.mean() if weights is None else torch.where(weights > 0, values * weights, 0.0).sum()
 
 
-def _as_list(x: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor] | tuple[torch.Tensor, ...]:
+def _as_list(x: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     return x if isinstance(x, (list, tuple)) else [x]

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from contourpy import contour_generator
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_shapekd.drawing import class_styles, drawing, wrapped
+from nnunet_shapekd.drawing import class_styles, drawing, outline, wrapped
 from nnunet_shapekd.evaluation import plausibility
 from nnunet_shapekd.evaluation.record import Evaluation
 from nnunet_shapekd.files import images
@@ -216,7 +212,7 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
         for line, (index, why) in zip(axes, slices.items(), strict=True):
             image = None if case.image is None else case.plane(case.image, index)[box]
             pixels = np.zeros((height, width)) if image is None else grey_or_colour(image)
-            for ax, (name, kinds) in zip(line, columns.items(), strict=True):
+            for ax, kinds in zip(line, columns.values(), strict=True):
                 ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=case.aspect, interpolation="bilinear")
                 ax.set_xticks([], [])
                 ax.set_yticks([], [])
@@ -224,10 +220,9 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
                 if kinds is not None:
                     plane = case.plane(kinds, index)[box]
                     for of_class, (colour, dashes) in zip(case.classes.values(), styles.values(), strict=True):
-                        _contour(ax, np.isin(plane, of_class), colour, dashes)
+                        outline(ax, np.isin(plane, of_class), colour, dashes)
                 elif case.image is None:
                     ax.text(0.5, 0.5, "no image", color="white", ha="center", va="center", transform=ax.transAxes)
-                ax.set_gid(name)
             of = case.counts.shape[case.axis]
             if of > 1:
                 line[0].set_ylabel(f"slice {index + 1} of {of}\n{wrapped(why, 24)}")
@@ -236,17 +231,3 @@ def overlay(case: Case, remarks: Mapping[str, str] | None = None) -> Figure:
         handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.5, label=n) for n, (c, d) in styles.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure
-
-
-def _contour(ax: Axes, mask: np.ndarray, colour: str, dashes: str) -> None:
-    """The mask's outline; closed where it meets the picture's edge."""
-    if not mask.any():
-        return
-    padded = np.pad(mask.astype(float), 1)
-    y, x = (np.arange(length) - 1 for length in padded.shape)
-    # what ax.contour does, without its colour maps, which take most of the time where there are many classes
-    outline = contour_generator(x, y, padded, line_type="Separate").lines(0.5)
-    lines = LineCollection(outline, colors=[colour], linewidths=1.6, linestyles=dashes)
-    # a dark seam, so that light lines are seen on bright tissue, too
-    lines.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black", alpha=0.55)])
-    ax.add_collection(lines, autolim=False)  # the image has set the limits

@@ -55,7 +55,8 @@ def write_report(
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"--images {images} is no folder. Give the one that holds the CASE_0000 images.")
     if unknown := sorted(set(runs or {}) - {e.name for e in evaluations}):
-        raise ValueError(f"--run {unknown[0]}=...: no such model; there are {', '.join(e.name for e in evaluations)}.")
+        given = ", ".join(f"{name}=..." for name in unknown)
+        raise ValueError(f"--run {given}: no such model; there are {', '.join(e.name for e in evaluations)}.")
     with new_folder(out, kind="report") as folder:
         trainings = {e.name: read_run(e, (runs or {}).get(e.name)) for e in evaluations}
         (folder / "figures").mkdir()

@@ -188,9 +188,9 @@ class OnClassMeans(ResumableTraining):
             folds = len(self._splits())
             if not 0 <= self.fold < folds:
                 raise ValueError(
-                    f"There is no fold {self.fold} in {self._splits_file()}, which holds {folds} fold(s), 0 to "
-                    f"{folds - 1}. nnU-Net would make a random split by case, which can put images of one patient into "
-                    "training and validation. Use one of those folds, or add yours to the file."
+                    f"There is no fold {self.fold} in {self._splits_file()}, which holds {folds} fold(s), from 0 "
+                    "on. nnU-Net would make a random split by case, which can put images of one patient into training "
+                    "and validation. Use one of those folds, or add yours to the file."
                 )
         return split
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_shapekd.method.class_mean import VoxelClasses
-from nnunet_shapekd.method.distillation import last_decoder_stage
+from nnunet_shapekd.method.distillation import outputs_and_features
 from nnunet_shapekd.training.settings import read_settings
 
 
@@ -66,9 +66,10 @@ class PairCost:
         return self.student_peak_bytes / self.stock_peak_bytes
 
     def __str__(self) -> str:
+        student, teacher = self.student_parameters / 1e6, self.teacher_parameters / 1e6
         rows = (
             ("", "stock nnU-Net", "student", "teacher's own training"),
-            ("parameters", _millions(self.student_parameters), "the same", _millions(self.teacher_parameters)),
+            ("parameters", f"{student:.1f} M", "the same", f"{teacher:.1f} M"),
             (
                 "computation",
                 f"{self.stock_step_flops / 1e9:,.1f} GFLOPs",
@@ -160,10 +161,10 @@ def step_cost(
         momentum = [torch.empty_like(weight) for weight in network.parameters()]  # nnU-Net's SGD keeps it
         if teacher is not None:
             with torch.no_grad():
-                teacher_outputs, teacher_features = _outputs_and_features(teacher, batch)
+                teacher_outputs, teacher_features = outputs_and_features(teacher, batch)
                 if not any(term.compares == "features" for term in terms):
                     teacher_features = None  # frees it before the student runs
-        outputs, features = _outputs_and_features(network, batch)
+        outputs, features = outputs_and_features(network, batch)
         loss = torch.zeros(())
         for scale, output in enumerate(outputs):
             loss = loss + segmentation_loss(output, torch.zeros((output.shape[0], 1, *output.shape[2:])))
@@ -177,17 +178,6 @@ def step_cost(
         del momentum
     network.zero_grad(set_to_none=True)
     return counter.get_total_flops(), live.peak
-
-
-def _outputs_and_features(network: nn.Module, batch: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """A network's logits, finest first, and the features of its last decoder stage."""
-    kept: list[torch.Tensor] = []
-    hook = last_decoder_stage(network).register_forward_hook(lambda module, inputs, output: kept.append(output))
-    try:
-        outputs = network(batch)
-    finally:
-        hook.remove()
-    return outputs if isinstance(outputs, (list, tuple)) else [outputs], kept[0]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -220,7 +210,3 @@ class LiveBytes(TorchDispatchMode):
 def size_text(nbytes: int) -> str:
     """In GiB or MiB."""
     return f"{nbytes / 2**30:.2f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MiB"
-
-
-def _millions(number: int) -> str:
-    return f"{number / 1e6:.1f} M"

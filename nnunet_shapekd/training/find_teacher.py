@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,114 @@ def find_teacher(path: str, fold: int | str) -> Path:
     )
 
 
-def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A teacher's checkpoint.
+
+    Attributes:
+        path: its file, for the error messages.
+        checkpoint: what it holds, all tensors on the CPU.
+        advice: how to come to the right teacher, for the error messages.
+    """
+
+    path: Path
+    checkpoint: dict[str, Any]
+    advice: str = ""
+
+    def refuse_unfit(self, student: nnUNetTrainer) -> None:
+        """Compare with the student that wants to learn from it.
+
+        The networks may differ (a teacher may be narrower); what goes in and what comes out must be the same.
+
+        Raises:
+            ValueError: naming all differences, if the two were not trained on the same preprocessed data.
+        """
+        theirs = recorded_fingerprint(self.checkpoint, f"the teacher {self.path}", self.advice)
+        own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
+        differences = different_data("teacher", theirs, own)
+        if student.enable_deep_supervision and not self.checkpoint["shapekd"]["deep_supervision"]:
+            differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")
+        if differences:
+            raise ValueError(
+                f"The teacher {self.path} does not fit this student:\n    "
+                + "\n    ".join(differences)
+                + f"\n{self.advice}"
+            )
+
+    def leaked_cases(
+        self, training_cases: Sequence[str], validation_cases: Sequence[str], patients: Patients
+    ) -> list[str]:
+        """The cases whose labels would leak into a student's validation through its teacher.
+
+        Args:
+            training_cases: the student's.
+            validation_cases: the student's.
+            patients: whose the cases are.
+
+        Returns:
+            The cases on which the student is validated and the teacher was trained, itself or on another of the
+            patient; sorted.
+        """
+        taught = set(self.checkpoint["shapekd"]["training_cases"])
+        # fold "all" validates on its own training cases; what counts is what the student would not have seen by itself
+        known = set(patients.torn(validation_cases, taught)) - set(patients.torn(validation_cases, training_cases))
+        unseen = set(validation_cases) - set(training_cases)
+        return sorted(case for case in unseen if case in taught or patients.of.get(case, case) in known)
+
+    @cached_property
+    def trainer(self) -> type[nnUNetTrainer]:
+        """The trainer that made it: it knows the network, and what the teacher sees.
+
+        Raises:
+            ValueError: if there is none of that name, or it is no MeanImage trainer.
+        """
+        name = self.checkpoint["trainer_name"]
+        try:
+            trainer = recursive_find_trainer_class_by_name(name)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The trainer {name} of the teacher {self.path} is in none of the folders of nnUNet_extTrainer "
+                f"({os.environ.get('nnUNet_extTrainer', 'not set')}). Add the folder of its file."
+            ) from error
+        if not hasattr(trainer, "teacher_input"):
+            raise ValueError(
+                f"The trainer {name} of the teacher {self.path} is not made with the MeanImage mixin any more."
+            )
+        return trainer
+
+    def network(self, student: nnUNetTrainer) -> nn.Module:
+        """The network with its weights, as a constant: evaluation mode, no gradients, on the CPU.
+
+        Args:
+            student: that it fits, whose plans and channels it is built from.
+
+        Raises:
+            ValueError: if the weights are not finite or not this network's; and as :attr:`trainer`.
+        """
+        with torch.random.fork_rng(devices=[]):  # the discarded initial weights draw no random numbers
+            network = self.trainer.build_network_architecture(
+                student.plans_manager,
+                student.configuration_manager,
+                student.num_input_channels,
+                student.label_manager.num_segmentation_heads,
+                student.enable_deep_supervision,
+            )
+        weights = self.checkpoint["network_weights"]
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The weights of the teacher {self.path} do not fit the network that {self.trainer.__name__} builds "
+                f"from these plans; the plans or the trainer were changed since. {self.advice}\n{error}"
+            ) from error
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            raise ValueError(
+                f"The teacher {self.path} has weights that are not finite: its training diverged. {self.advice}"
+            )
+        return network.eval().requires_grad_(False)
+
+
+def read_teacher(path: Path, command: str, advice: str) -> Teacher:
     """Read a teacher's checkpoint without running any code it may hold.
 
     Args:
@@ -73,16 +182,12 @@ def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, 
         command: what trains it, for the error message of an unfinished one.
         advice: how to come to the right teacher, for the other error messages.
 
-    Returns:
-        The checkpoint, all tensors on the CPU.
-
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, holds more than data, or is no teacher's.
     """
     if not path.is_file():
-        unfinished = sorted(path.parent.glob("checkpoint_*.pth"))
-        if unfinished:
+        if unfinished := sorted(path.parent.glob("checkpoint_*.pth")):
             raise FileNotFoundError(
                 f"The teacher's training is not finished: {path} is missing, but {unfinished[-1].name} is there. "
                 f"Continue it:\n    {command} --c"
@@ -93,8 +198,8 @@ def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, 
     except ValueError as error:
         raise type(error)(f"The teacher {error} {advice}") from error
     entry = checkpoint.get("shapekd")
-    if not isinstance(entry, dict) or entry.get("role") != "teacher":
-        role = entry.get("role") if isinstance(entry, dict) else None
+    role = entry.get("role") if isinstance(entry, dict) else None
+    if role != "teacher":
         trainer = checkpoint.get("trainer_name", "something other than nnU-Net")
         raise ValueError(
             f"{path} is not a teacher: it was written by {trainer}{f' as a {role}' if role else ''}. A teacher is "
@@ -102,7 +207,7 @@ def read_teacher_checkpoint(path: Path, command: str, advice: str) -> dict[str, 
         )
     if problems := list(_problems(checkpoint)):
         raise ValueError(f"The teacher {path} is incomplete:\n    " + "\n    ".join(problems) + f"\n{advice}")
-    return checkpoint
+    return Teacher(path, checkpoint, advice)
 
 
 #: what a student reads of its teacher's checkpoint: where, what it must be, in words, and whether it is
@@ -173,107 +278,6 @@ def recorded_fingerprint(checkpoint: dict[str, Any], which: str, advice: str = "
         ) from error
 
 
-def check_teacher_fits(checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str) -> None:
-    """Compare a teacher's checkpoint with the student that wants to learn from it.
-
-    The networks may differ (a teacher may be narrower); what goes in and what comes out must be the same.
-
-    Args:
-        checkpoint: from :func:`read_teacher_checkpoint`.
-        path: its file, for the error message.
-        student: the student's trainer.
-        advice: how to come to the right teacher, for the error message.
-
-    Raises:
-        ValueError: naming all differences, if the two were not trained on the same preprocessed data.
-    """
-    theirs = recorded_fingerprint(checkpoint, f"the teacher {path}", advice)
-    own = fingerprint(student.plans_manager.plans, student.configuration_name, student.dataset_json)
-    differences = [f"{what}: teacher {theirs[what]}, student {own[what]}" for what in own if theirs[what] != own[what]]
-    if student.enable_deep_supervision and not checkpoint["shapekd"]["deep_supervision"]:
-        differences.append("deep supervision: teacher without, student with (its lower scales were never trained)")
-    if differences:
-        raise ValueError(
-            f"The teacher {path} does not fit this student:\n    " + "\n    ".join(differences) + f"\n{advice}"
-        )
-
-
-def leaked_cases(
-    checkpoint: dict[str, Any], training_cases: Sequence[str], validation_cases: Sequence[str], patients: Patients
-) -> list[str]:
-    """The cases whose labels would leak into a student's validation through its teacher.
-
-    Args:
-        checkpoint: the teacher's.
-        training_cases: the student's.
-        validation_cases: the student's.
-        patients: whose the cases are.
-
-    Returns:
-        The cases on which the student is validated and the teacher was trained, itself or on another of the patient;
-        sorted.
-    """
-    taught = set(checkpoint["shapekd"]["training_cases"])
-    # fold "all" validates on its own training cases; what counts is what the student would not have seen by itself
-    known = set(patients.torn(validation_cases, taught)) - set(patients.torn(validation_cases, training_cases))
-    unseen = set(validation_cases) - set(training_cases)
-    return sorted(case for case in unseen if case in taught or patients.of.get(case, case) in known)
-
-
-def teacher_trainer_class(checkpoint: dict[str, Any], path: Path) -> type[nnUNetTrainer]:
-    """The trainer that made a teacher: it knows the network, and what the teacher sees.
-
-    Args:
-        checkpoint: from :func:`read_teacher_checkpoint`.
-        path: its file, for the error messages.
-
-    Raises:
-        ValueError: if there is none of that name, or it is no MeanImage trainer.
-    """
-    name = checkpoint["trainer_name"]
-    try:
-        trainer = recursive_find_trainer_class_by_name(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The trainer {name} of the teacher {path} is in none of the folders of nnUNet_extTrainer "
-            f"({os.environ.get('nnUNet_extTrainer', 'not set')}). Add the folder of its file."
-        ) from error
-    if not hasattr(trainer, "teacher_input"):
-        raise ValueError(f"The trainer {name} of the teacher {path} is not made with the MeanImage mixin any more.")
-    return trainer
-
-
-def build_teacher(
-    trainer: type[nnUNetTrainer], checkpoint: dict[str, Any], path: Path, student: nnUNetTrainer, advice: str
-) -> nn.Module:
-    """The teacher's network with its weights, as a constant: evaluation mode, no gradients, on the CPU.
-
-    Args:
-        trainer: from :func:`teacher_trainer_class`.
-        checkpoint: from :func:`read_teacher_checkpoint`, checked by :func:`check_teacher_fits`.
-        path: its file, for the error messages.
-        student: the student's trainer, whose plans and channels the network is built from.
-        advice: how to come to the right teacher, for the error messages.
-
-    Raises:
-        ValueError: if the weights are not finite or not this network's.
-    """
-    with torch.random.fork_rng(devices=[]):  # the discarded initial weights draw no random numbers
-        teacher = trainer.build_network_architecture(
-            student.plans_manager,
-            student.configuration_manager,
-            student.num_input_channels,
-            student.label_manager.num_segmentation_heads,
-            student.enable_deep_supervision,
-        )
-    weights = checkpoint["network_weights"]
-    try:
-        teacher.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights of the teacher {path} do not fit the network that {checkpoint['trainer_name']} builds from "
-            f"these plans; the plans or the trainer were changed since. {advice}\n{error}"
-        ) from error
-    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-        raise ValueError(f"The teacher {path} has weights that are not finite: its training diverged. {advice}")
-    return teacher.eval().requires_grad_(False)
+def different_data(role: str, theirs: dict[str, str], students: dict[str, str]) -> list[str]:
+    """A line for each entry of two :func:`fingerprint` in which what ``role`` names differs from the student's."""
+    return [f"{what}: {role} {theirs[what]}, student {own}" for what, own in students.items() if theirs[what] != own]

@@ -72,8 +72,8 @@ def read_settings(trainer: Any, environment: Mapping[str, str]) -> tuple[dict[st
     if not known:  # a teacher's: the variables are for its student, trained by the same command
         return {}, {}
     variables = {variable(name): name for name in known}
-    for given in environment:
-        if given.startswith(PREFIX) and given not in variables:
+    for given, text in environment.items():
+        if text and given.startswith(PREFIX) and given not in variables:
             close = difflib.get_close_matches(given, variables, 1)
             kind = (trainer if isinstance(trainer, type) else type(trainer)).__name__
             raise ValueError(

@@ -27,13 +27,10 @@ from nnunet_shapekd.method.distillation import (
 from nnunet_shapekd.training.base import OnClassMeans
 from nnunet_shapekd.training.curves import plot_distillation
 from nnunet_shapekd.training.find_teacher import (
-    build_teacher,
-    check_teacher_fits,
+    Teacher,
     find_teacher,
-    leaked_cases,
-    read_teacher_checkpoint,
+    read_teacher,
     teacher_checkpoint_path,
-    teacher_trainer_class,
     training_command,
 )
 from nnunet_shapekd.training.memory import explained_out_of_memory
@@ -152,6 +149,47 @@ class ShapeKD(OnClassMeans):
 
     def prepared(self, split: dict[str, list[str]]) -> dict[str, Any]:
         record = super().prepared(split)
+        teacher = self._read_teacher()
+        teacher.refuse_unfit(self)
+        checkpoint = teacher.checkpoint
+        cases = {*checkpoint["shapekd"]["training_cases"], *split["training_cases"], *split["validation_cases"]}
+        patients = find_patients(sorted(cases), [Path(self.preprocessed_dataset_folder_base)])
+        if remark := patients.remark():
+            self.print_to_log_file(f"The teacher's training and this validation were compared by case: {remark}")
+        self._refuse_leaks(teacher, teacher.leaked_cases(**split, patients=patients))
+        self.teacher_class = teacher.trainer
+        self.teacher = teacher.network(self).to(self.device)
+        if self.loss.needs_features:
+            features = self.loss.recorded_features
+            stage = last_decoder_stage(self.teacher)
+            stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
+            widths = stage.output_channels, last_decoder_stage(self._plain_network()).output_channels
+            if widths[0] != widths[1]:
+                raise ValueError(
+                    f"Feature distillation compares the last decoder stages, which must be equally wide; the teacher "
+                    f"{teacher.path} has {widths[0]} features there, the student {widths[1]}. Distil logits alone "
+                    f"(feature_weight 0). {teacher.advice}"
+                )
+        if self._do_i_compile():
+            self.teacher = torch.compile(self.teacher)
+
+        sha256 = weights_sha256(checkpoint["network_weights"])
+        if self.current_epoch > 0 and self.provenance["teacher"]["weights_sha256"] != sha256:
+            raise ValueError(f"{teacher.path} is another teacher than this training's. {teacher.advice}")
+        self.print_to_log_file(
+            f"Distilling from {teacher.path} (epoch {checkpoint['current_epoch']}, weights SHA-256 {sha256[:12]}…)"
+        )
+        record["teacher"] = {
+            "trainer": checkpoint["trainer_name"],
+            "fold": checkpoint["init_args"]["fold"],
+            "epoch": checkpoint["current_epoch"],
+            "training_cases": checkpoint["shapekd"]["training_cases"],
+            "weights_sha256": sha256,
+        }
+        return record
+
+    def _read_teacher(self) -> Teacher:
+        """The teacher asked for by its path, or the one nnU-Net's folders hold, with what to do if it does not fit."""
         trainer = self.teacher_trainer_name()
         command = training_command(self, trainer)
         path = teacher_checkpoint_path(
@@ -176,54 +214,18 @@ class ShapeKD(OnClassMeans):
                 "it back, or set SHAPEKD_TEACHER_PATH to where it is now; a newly trained one will not do. Or move "
                 f"{self.output_folder} away and start anew without --c."
             )
-        checkpoint = read_teacher_checkpoint(path, command, advice)
-        check_teacher_fits(checkpoint, path, self, advice)
-        cases = {*checkpoint["shapekd"]["training_cases"], *split["training_cases"], *split["validation_cases"]}
-        patients = find_patients(sorted(cases), [Path(self.preprocessed_dataset_folder_base)])
-        if remark := patients.remark():
-            self.print_to_log_file(f"The teacher's training and this validation were compared by case: {remark}")
-        self._refuse_leaks(leaked_cases(checkpoint, **split, patients=patients), path, advice)
-        self.teacher_class = teacher_trainer_class(checkpoint, path)
-        self.teacher = build_teacher(self.teacher_class, checkpoint, path, self, advice).to(self.device)
-        if self.loss.needs_features:
-            features = self.loss.recorded_features
-            stage = last_decoder_stage(self.teacher)
-            stage.register_forward_hook(lambda module, _, output: features.update(teacher=output))
-            widths = stage.output_channels, last_decoder_stage(self._plain_network()).output_channels
-            if widths[0] != widths[1]:
-                raise ValueError(
-                    f"Feature distillation compares the last decoder stages, which must be equally wide; the teacher "
-                    f"{path} has {widths[0]} features there, the student {widths[1]}. Distil logits alone "
-                    f"(feature_weight 0). {advice}"
-                )
-        if self._do_i_compile():
-            self.teacher = torch.compile(self.teacher)
+        return read_teacher(path, command, advice)
 
-        sha256 = weights_sha256(checkpoint["network_weights"])
-        if self.current_epoch > 0 and self.provenance["teacher"]["weights_sha256"] != sha256:
-            raise ValueError(f"{path} is another teacher than this training's. {advice}")
-        self.print_to_log_file(
-            f"Distilling from {path} (epoch {checkpoint['current_epoch']}, weights SHA-256 {sha256[:12]}…)"
-        )
-        record["teacher"] = {
-            "trainer": checkpoint["trainer_name"],
-            "fold": checkpoint["init_args"]["fold"],
-            "epoch": checkpoint["current_epoch"],
-            "training_cases": checkpoint["shapekd"]["training_cases"],
-            "weights_sha256": sha256,
-        }
-        return record
-
-    def _refuse_leaks(self, leaked: list[str], path: Path, advice: str) -> None:
+    def _refuse_leaks(self, teacher: Teacher, leaked: list[str]) -> None:
         if not leaked:
             return
         what = (
-            f"The teacher {path} was trained on {len(leaked)} of the cases this student is validated on "
+            f"The teacher {teacher.path} was trained on {len(leaked)} of the cases this student is validated on "
             f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}), or on others of the same patients; their "
             "labels leak into the validation through it."
         )
         if not self.settings["teacher_path"]:
-            raise ValueError(f"{what} Was splits_final.json changed since? {advice}")
+            raise ValueError(f"{what} Was splits_final.json changed since? {teacher.advice}")
         self.print_to_log_file(f"WARNING: {what} It was asked for by path: do not report this validation's result.")
 
     def _body_of_a_class_like_this(self) -> str:

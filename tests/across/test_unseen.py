@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nnunet_shapekd.across.unseen import cases_to_judge
+from nnunet_shapekd.across.unseen import cases_to_judge, held_out
 
 SEQUENCES = ("LGE", "DE", "bSSFP", "C0", "T2")
 
@@ -44,3 +44,12 @@ def test_a_table_says_so_of_names_that_do_not(tmp_path):
     (tmp_path / "patients.csv").write_text("case,patient\nscan_7,patient02\n")
     (remark,) = remarks_on(["patient02_LGE"], ["scan_7", "scan_8"], tmp_path)
     assert "(patient02)" in remark
+
+
+def test_hidden_files_beside_predictions_are_no_validation_cases(tmp_path):
+    validation = tmp_path / "fold_0" / "validation"
+    validation.mkdir(parents=True)
+    for name in ("a.nii.gz", "._a.nii.gz", "summary.json"):  # the second is what macOS adds on other disks
+        (validation / name).touch()
+    model = SimpleNamespace(folder=tmp_path, file_ending=".nii.gz", validation_cases={"0": None})
+    assert held_out(model, "0") == (["a"], "nnU-Net's final validation")

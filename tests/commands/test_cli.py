@@ -129,6 +129,12 @@ def test_the_bash_line_sets_the_folder_and_keeps_those_already_there(tmp_path):
     assert shown.stdout == f"/my own/trainers{os.pathsep}{trainers_folder()}"
 
 
+def test_what_to_type_next_can_be_pasted_whatever_the_folder_is_called(tmp_path, capsys):
+    out = tmp_path / "my heart"
+    assert main(["phantom", str(out), "--patients", "1", "--test-patients", "0"]) == 0
+    assert f"Next: shapekd convert acdc '{out}'" in capsys.readouterr().out
+
+
 def test_the_powershell_line_doubles_single_quotes():
     assert export_line("powershell", "/it's") == f"$env:nnUNet_extTrainer = '/it''s{os.pathsep}{trainers_folder()}'"
 
@@ -188,6 +194,8 @@ def test_the_doctor_names_missing_folders_teachers_and_datasets(planned, doctor,
     assert missing.returncode == 1
     assert f"FAIL  nnUNet_results={tmp_path / 'nowhere'} is no folder" in missing.stdout
     assert "FAIL  nnUNet_raw is not set" in missing.stdout
+    empty = doctor("-d", "27", nnUNet_raw="")  # which would be the current folder
+    assert empty.returncode == 1 and "FAIL  nnUNet_raw is not set" in empty.stdout
     no_teacher = doctor("-d", "27", "-f", "3")
     assert no_teacher.returncode == 1
     assert "FAIL  Dataset027_ACDC: fold 3 does not have a finished teacher" in no_teacher.stdout
@@ -207,10 +215,13 @@ def test_the_doctor_sees_a_patient_on_both_sides(planned, doctor):
         torn = doctor("-d", "27")
         path.write_text('[{"train": []}]')
         broken = doctor("-d", "27")
+        path.write_text("[]")
+        none = doctor("-d", "27")
     finally:
         path.write_text(good)
     assert torn.returncode == 1 and "1 patient(s) on both sides" in torn.stdout
     assert broken.returncode == 1 and f"FAIL  {path} is no list of folds" in broken.stdout
+    assert none.returncode == 1 and f"FAIL  {path} holds no fold" in none.stdout
 
 
 def test_the_doctor_knows_mnms_names_and_tables_and_never_says_ok_of_unknown_patients(planned, doctor):

@@ -287,6 +287,8 @@ def test_a_teacher_is_taken_from_the_path_given(train, tmp_path):
     torch.save(record, given / "checkpoint_final.pth")
     result = train.pair(SHAPEKD_TEACHER_PATH=str(given))
     assert result.commands == [command(STUDENT)] and f"teacher {half}: finished already ({given})" in result.stdout
+    alone = train.pair("--only", "teacher", "--c", SHAPEKD_TEACHER_PATH=str(given))
+    assert alone.commands == [] and "--c makes it" not in alone.stdout  # it is not this command's to validate
     own, narrow = (float(re.search(r"([\d.]+) x stock", out)[1]) for out in (train.pair().stdout, result.stdout))
     assert 1 < narrow < own
 
@@ -433,7 +435,9 @@ def test_a_signal_during_the_start_is_not_lost_and_loses_no_program(monkeypatch)
     monkeypatch.setattr(subprocess, "Popen", InterruptedStart)
     with pytest.raises(KeyboardInterrupt):
         run_to_the_end([sys.executable, "-c", "import time; time.sleep(600)"])
-    assert started[1] == "completely" and started[0].returncode is not None
+    guard, *_, program, _ = started  # in this order: what is killed meanwhile would leave the program behind
+    assert started[1::2] == ["completely"] * 2 and program.args[-1] == "import time; time.sleep(600)"
+    assert guard.returncode is not None and program.returncode is not None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

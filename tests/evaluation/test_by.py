@@ -176,24 +176,26 @@ def test_values_are_printed_with_their_patients_and_without_interval_where_there
     assert " to " in rows[0] and " to " not in rows[1] and rows[1].split()[-1] == "5"
 
 
-def test_compare_writes_the_rows_and_each_models_own(by_field, tmp_path):
+def test_compare_writes_the_rows_and_each_models_own(by_field, tmp_path, capsys):
     reference, predictions = by_field
     other = tmp_path / "other"
     other.mkdir()
     for path in reference.iterdir():
         (other / path.name).write_bytes(path.read_bytes())
-    arguments = ["compare", str(reference), str(predictions), str(other), "-o", str(tmp_path / "out")]
+    out = tmp_path / "my out"
+    arguments = ["compare", str(reference), str(predictions), str(other), "-o", str(out)]
     assert main([*arguments, "--processes", "1", "--by", "Field", "phase", "--names", "A", "B"]) == 0
-    rows = table_of(tmp_path / "out" / "by.csv")
+    assert f"Next: shapekd report '{out}' -o REPORT" in capsys.readouterr().out
+    rows = table_of(out / "by.csv")
     assert {(one["column"], one["value"]) for one in rows} == {
         ("Field", "1.5"), ("Field", "3"), ("phase", "ED"), ("phase", "ES"),
     }  # fmt: skip
     assert {one["model_mean"] for one in rows if one["metric"] == "dice"} == {"1"}  # B is the reference
-    assert len(json.loads((tmp_path / "out" / "comparison.json").read_text())["by"]) == len(rows) == 4 * 4 * 6
+    assert len(json.loads((out / "comparison.json").read_text())["by"]) == len(rows) == 4 * 4 * 6
     for name in "AB":
-        assert (tmp_path / "out" / name / "by.csv").is_file()
+        assert (out / name / "by.csv").is_file()
     assert main([*arguments, "--processes", "1", "--names", "A", "B"]) == 0
-    assert not (tmp_path / "out" / "by.csv").exists()
+    assert not (out / "by.csv").exists()
 
 
 def test_no_model_is_called_like_the_file():

@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_the_classes(regions):
 
 
 def test_the_command_writes_tidy_metrics_a_summary_and_indices_and_prints_the_table(folders, tmp_path, capsys):
-    out = tmp_path / "out"
+    out = tmp_path / "my out"
     assert main(["evaluate", *map(str, folders), "-o", str(out), "--name", "mine", "--processes", "1"]) == 0
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert len(rows) == 6 * 3
@@ -282,6 +282,7 @@ def test_the_command_writes_tidy_metrics_a_summary_and_indices_and_prints_the_ta
     assert {row["index"] for row in summary["cardiac_indices"]} >= {"LV EF", "RV EDV", "LV mass"}
     assert (out / "cardiac.csv").is_file()
     printed = capsys.readouterr().out
+    assert f"Next: shapekd report '{out}' -o REPORT" in printed
     assert "mine: 6 cases of 3 patients" in printed and "Empty masks: none." in printed and "LV EF (%)" in printed
 
 

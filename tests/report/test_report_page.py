@@ -378,8 +378,8 @@ def test_the_command_reads_what_evaluate_and_compare_write(evaluations, tmp_path
         page.read_folders([tmp_path / "compared"] * 2)
     with pytest.raises(ValueError, match="NAME=FOLD_FOLDER"):
         page.run([tmp_path / "compared"], tmp_path / "two", runs=["A"])
-    with pytest.raises(ValueError, match="--run C=.* A, B"):
-        page.run([tmp_path / "compared"], tmp_path / "two", runs=["C=fold_0"])
+    with pytest.raises(ValueError, match=r"--run C=\.\.\., D=\.\.\.: no such model; there are A, B"):
+        page.run([tmp_path / "compared"], tmp_path / "two", runs=["D=fold_0", "C=fold_0"])
     with pytest.raises(FileNotFoundError, match=r"checkpoint_final\.pth"):
         page.run([tmp_path / "compared"], tmp_path / "two", runs=[f"A={tmp_path}"])
     with pytest.raises(FileNotFoundError, match="--images"):

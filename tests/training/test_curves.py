@@ -1,13 +1,16 @@
 import matplotlib.pyplot as plt
 import pytest
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from nnunet_shapekd.training.curves import plot_distillation
 
 
 def test_the_curves_are_readable_after_nnunets_own_plot_has_changed_all_fonts(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **more: figures.append(self) or savefig(self, *args, **more)
+    )
     log = {"train_losses": [0.5, -0.2], "val_losses": [0.4, -0.1], "distillation_losses": [0.3, 0.1]}
     sns.set_theme(font_scale=2.5)  # what nnU-Net's plot_progress_png does
     try:

@@ -60,7 +60,7 @@ def mode(nnunet_environment, monkeypatch):
         return classes
 
     monkeypatch.setattr(VoxelClasses, "of_dataset", fake_classes)
-    for name in ("read_teacher_checkpoint", "weights_sha256"):
+    for name in ("read_teacher", "weights_sha256"):
         monkeypatch.setattr(student, name, for_real(getattr(student, name)))
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)

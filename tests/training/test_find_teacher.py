@@ -3,6 +3,7 @@
 import pickle
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from conftest import DATASET, PLANS, STUDENT, TEACHER, Malicious, batch_of, edit
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_shapekd.files.whose import find_patients
-from nnunet_shapekd.training.find_teacher import fingerprint, leaked_cases, read_teacher_checkpoint
+from nnunet_shapekd.training.find_teacher import Teacher, fingerprint, read_teacher
 
 
 def test_a_missing_teacher_is_named_with_the_command_before_the_loaders_start(
@@ -164,18 +165,18 @@ def test_fold_all_leaks_nothing_into_a_validation_on_the_training_cases(nnunet_e
     student = make(STUDENT, fold="all")
     split = student.do_split()
     assert sorted(split[0]) == sorted(split[1]) and len(split[0]) == 10
-    checkpoint = {"shapekd": {"training_cases": sorted(split[0])}}
+    teacher = Teacher(Path("teacher"), {"shapekd": {"training_cases": sorted(split[0])}})
     patients = find_patients(split[0])
-    assert leaked_cases(checkpoint, *split, patients) == []
-    assert leaked_cases(checkpoint, split[0][1:], split[0][:1], patients) == split[0][:1]
+    assert teacher.leaked_cases(*split, patients) == []
+    assert teacher.leaked_cases(split[0][1:], split[0][:1], patients) == split[0][:1]
 
 
 def test_a_teacher_that_was_trained_on_another_case_of_a_patient_leaks():
-    checkpoint = {"shapekd": {"training_cases": ["A1_ED", "B2_ED"]}}
+    teacher = Teacher(Path("teacher"), {"shapekd": {"training_cases": ["A1_ED", "B2_ED"]}})
     patients = find_patients(["A1_ED", "A1_ES", "B2_ED", "B2_ES", "C3_ES"])
-    assert leaked_cases(checkpoint, ["B2_ED"], ["A1_ES", "C3_ES"], patients) == ["A1_ES"]
+    assert teacher.leaked_cases(["B2_ED"], ["A1_ES", "C3_ES"], patients) == ["A1_ES"]
     # a patient whom the student itself was trained on says nothing about the teacher
-    assert leaked_cases(checkpoint, ["B2_ED"], ["B2_ES"], patients) == []
+    assert teacher.leaked_cases(["B2_ED"], ["B2_ES"], patients) == []
 
 
 def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_environment, tmp_path, monkeypatch):
@@ -190,7 +191,7 @@ def test_a_teacher_on_nnunets_own_fresh_split_can_be_read_by_its_student(nnunet_
     finally:
         splits.write_bytes(content)
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
-    checkpoint = read_teacher_checkpoint(tmp_path / "checkpoint_final.pth", "command", "advice")
+    checkpoint = read_teacher(tmp_path / "checkpoint_final.pth", "command", "advice").checkpoint
     assert len(checkpoint["shapekd"]["training_cases"]) == 8
 
 
@@ -302,5 +303,5 @@ def test_a_teacher_written_with_either_numpy_can_be_read(teacher, tmp_path, modu
                 for written in (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"):
                     content = content.replace(written, f"c{module}\n".encode())
             new.writestr(entry, content)
-    checkpoint = read_teacher_checkpoint(path, "command", "advice")
+    checkpoint = read_teacher(path, "command", "advice").checkpoint
     assert float(checkpoint["logging"]["train_losses"][0]) > -1

@@ -41,7 +41,7 @@ def test_variables_override_attributes():
 
 
 def test_an_empty_variable_is_not_set():
-    settings, overridden = read_settings(ShapeKD, {"SHAPEKD_TEMPERATURE": ""})
+    settings, overridden = read_settings(ShapeKD, {"SHAPEKD_TEMPERATURE": "", "SHAPEKD_OF_ANOTHER_TRAINER": ""})
     assert settings["temperature"] == 1.0 and not overridden
 
 
