@@ -171,3 +171,35 @@ def test_the_pages_say_what_their_rows_say_and_wrong_numbers_are_put_right():
         assert table.BLOCK.search(text) and table.page(text) == text
         wrong = table.BLOCK.sub(lambda found: found[0].replace("+", "-"), text)
         assert wrong != text and table.page(wrong) == text
+
+
+def test_a_sequences_networks_are_judged_on_both_on_patients_of_whom_nothing_was_chosen(tmp_path, monkeypatch):
+    import table
+
+    monkeypatch.setattr(table, "ROWS", tmp_path / "rows.csv.gz")
+    rows = [
+        (run, data, seed, place, f"subject{number:02d}", structure, 0.5 + 0.1 * (run == "moves") * (place != data))
+        for run in ("stock", "moves")
+        for data in ("bSSFP", "LGE")
+        for seed in (0, 1)
+        for place in ("bSSFP", "LGE")
+        for number in range(1, 13)
+        for structure in ("RV", "MLV", "LVC")
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    table.add("sequences", tmp_path / "rows.csv")
+    lines = list(table.sequences(table.read()["sequences"]))[2:]
+    assert [line.split(" | ")[:3] for line in lines] == [
+        [f"| {data}", place, "6"] for data in ("bSSFP", "LGE") for place in ("bSSFP", "LGE")
+    ]
+    assert "+10.0 (+10.0, +10.0)" in lines[1] and "+0.0 (+0.0, +0.0)" in lines[0]
+
+
+def test_the_worst_column_is_named():
+    import table
+
+    values = {"ACDC": (90.0, 88.0), "LGE": (70.0, 80.0), "bSSFP": (88.0, 89.0)}
+    rows = {(run, "0", place): {"a": of[i]} for place, of in values.items() for i, run in enumerate(("stock", "moves"))}
+    *_, stock, moves = table.beside(rows, ["moves"])
+    assert stock == "| `stock` | 1 | 90.0 | 70.0 | 88.0 | |"
+    assert moves == "| `moves` | 1 | -2.0 | +10.0 | +1.0 | inside |"

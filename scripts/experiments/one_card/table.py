@@ -182,6 +182,7 @@ TABLES = {
     "first": lambda tables: compared(tables["first"]),
     "pairs": lambda tables: compared(tables["official"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
+    "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
     "beside": lambda tables: beside(tables["official"], COMPARED),
     "shares": lambda tables: beside(tables["shares"], WON_BACK),
     "jitter": lambda tables: compared(tables["official"], "mean-jitter"),
