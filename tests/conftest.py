@@ -249,6 +249,7 @@ def ready(nnunet_environment, teacher, monkeypatch):
     """A student with its teacher, just before its first step."""
     monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: None)
     trainer = make(STUDENT)
+    trainer.output_folder = tempfile.mkdtemp(dir=os.environ["nnUNet_results"])  # this process holds it from here on
     trainer.on_train_start()
     trainer.network.train()
     return trainer
