@@ -124,28 +124,23 @@ def sequences(rows: Rows) -> Iterator[str]:
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
-    official = tables["official"]
-    longer = Difference.of(tables["longer"], "ACDC", "moves-3x", "stock-3x")
-
-    seen = Difference.of(official, "LGE", "mean-jitter")
-
-    def gained(place: str, run: str) -> str:
-        found = Difference.of(official, place, run)
-        return f"{found.mean:+.1f} ({interval(found.of_patients)})"
-
+    seen = Difference.of(tables["official"], "LGE")
     yield (
         "| my images will come from | train | cine MRI to late enhancement, Dice in points, "
         f"{len(seen.of_patients)} patients, {len(seen.of_seeds)} seeds ([how](docs/evidence/moves.md)) | inside |"
     )
     yield "|---|---|---|---|"
-    yield (
-        f"| another sequence | `nnUNetTrainerIntensityMoves` | {gained('LGE', 'moves')} | {gained('ACDC', 'moves')}; "
-        f"{longer.mean:+.1f} after three times the steps (1 seed) |"
-    )
-    yield (
-        f"| perhaps another sequence | `nnUNetTrainerMeanJitter` | {gained('LGE', 'mean-jitter')} "
-        f"| {gained('ACDC', 'mean-jitter')} |"
-    )
+    for where, trainer, run in (
+        ("another sequence", "IntensityMoves", "moves"),
+        ("perhaps another sequence", "MeanJitter", "mean-jitter"),
+    ):
+        gained, inside = (Difference.of(tables["official"], place, run) for place in ("LGE", "ACDC"))
+        longer = Difference.of(tables["longer"], "ACDC", f"{run}-3x", "stock-3x")
+        yield (
+            f"| {where} | `nnUNetTrainer{trainer}` | {gained.mean:+.1f} ({interval(gained.of_patients)}) "
+            f"| {inside.mean:+.1f} ({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps "
+            f"({len(longer.of_seeds)} seed) |"
+        )
     yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
 
 
