@@ -117,7 +117,8 @@ def sequences(rows: Rows) -> Iterator[str]:
     """Trained on one of MSCMRseg's sequences, judged on both."""
     yield "| trained on | judged on | patients | stock | moves | difference (each seed's) | interval |"
     yield "|---|---|---|---|---|---|---|"
-    for data, place in product(("bSSFP", "LGE"), repeat=2):
+    trained = {run.removeprefix("moves, ") for run, _, _ in rows if run.startswith("moves, ")}
+    for data, place in product(sorted(trained, reverse=True), ("bSSFP", "LGE")):
         found = Difference.of(rows, place, f"moves, {data}", f"stock, {data}")
         values = f"{found.stock:.1f} | {found.other:.1f} | {with_each(found.of_seeds, '+.1f')}"
         yield f"| {data} | {place} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
