@@ -89,9 +89,7 @@ def compared(rows: Rows, other: str = "moves", stock: str = "stock") -> Iterator
     yield "|---|---|---|---|---|---|"
     there = {place for _, _, place in rows}
     for place, name in ((place, name) for place, name in PLACES.items() if place in there):
-        found = Difference.of(rows, place, other, stock)
-        values = f"{found.stock:.1f} | {found.other:.1f} | {with_each(found.of_seeds, '+.1f')}"
-        yield f"| {name} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
+        yield f"| {name} | {Difference.of(rows, place, other, stock).cells()} |"
 
 
 def beside(rows: Rows, runs: Sequence[str], stock: str = "stock") -> Iterator[str]:
@@ -105,10 +103,7 @@ def beside(rows: Rows, runs: Sequence[str], stock: str = "stock") -> Iterator[st
     yield f"| `{stock}` | {len(of_stock)} | {' | '.join(f'{value:.1f}' for value in values)} | |"
     for run in runs:
         seeds = {seed for name, seed, _ in rows if name == run}
-        found = {
-            name: np.mean([mean(rows[run, seed, place]) - mean(rows[stock, seed, place]) for seed in seeds])
-            for place, name in places.items()
-        }
+        found = {name: Difference.of(rows, place, run, stock).mean for place, name in places.items()}
         cells = " | ".join(f"{difference:+.1f}" for difference in found.values())
         yield f"| `{run}` | {len(seeds)} | {cells} | {min(found, key=found.__getitem__)} |"
 
@@ -117,11 +112,8 @@ def sequences(rows: Rows) -> Iterator[str]:
     """Trained on one of MSCMRseg's sequences, judged on both."""
     yield "| trained on | judged on | patients | stock | moves | difference (each seed's) | interval |"
     yield "|---|---|---|---|---|---|---|"
-    trained = {run.removeprefix("moves, ") for run, _, _ in rows if run.startswith("moves, ")}
-    for data, place in product(sorted(trained, reverse=True), ("bSSFP", "LGE")):
-        found = Difference.of(rows, place, f"moves, {data}", f"stock, {data}")
-        values = f"{found.stock:.1f} | {found.other:.1f} | {with_each(found.of_seeds, '+.1f')}"
-        yield f"| {data} | {place} | {len(found.of_patients)} | {values} | {interval(found.of_patients)} |"
+    for data, place in product(("bSSFP", "LGE"), repeat=2):
+        yield f"| {data} | {place} | {Difference.of(rows, place, f'moves, {data}', f'stock, {data}').cells()} |"
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
@@ -163,6 +155,11 @@ class Difference:
             for run in (stock, other)
         )
         return cls(first.mean(), second.mean(), (second - first).mean(0), (second - first).mean(1))
+
+    def cells(self) -> str:
+        """Number of patients, both values, the difference and its interval."""
+        values = f"{self.stock:.1f} | {self.other:.1f} | {with_each(self.of_seeds, '+.1f')}"
+        return f"{len(self.of_patients)} | {values} | {interval(self.of_patients)}"
 
     @property
     def mean(self) -> float:
