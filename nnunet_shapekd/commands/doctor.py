@@ -55,7 +55,7 @@ def _installation() -> Iterator[Finding]:
     import nnunetv2
 
     found = version("nnunetv2")
-    ok = (2, 8) <= tuple(int(n) for n in found.split(".")[:2]) < (3, 0)
+    ok = (2, 8) <= tuple(map(int, re.findall(r"\d+", found)[:2])) < (3, 0)
     yield Finding(ok, f"nnunetv2 {found} in {nnunetv2.__path__[0]}", "" if ok else 'pip install "nnunetv2>=2.8,<3"')
     if not os.environ.get("nnUNet_extTrainer"):
         yield Finding(False, "nnUNet_extTrainer is not set", _export())

@@ -31,10 +31,7 @@ def judge(
     on_card = stacks.device.type == "cuda"
     with to.open("a", newline="") as file:
         for path in weights:
-            states: dict[str, dict[str, torch.Tensor]] = {}
-            for key, array in np.load(path).items():
-                network, name = key.rsplit("|", 1)
-                states.setdefault(network, {})[name] = torch.from_numpy(array).float()
+            states = read_states(path)
             ensemble = Ensemble(lambda: build(features), range(len(states))).to(stacks.device)
             ensemble.load(list(states.values()))
             for of in judged:
@@ -46,6 +43,15 @@ def judge(
                     for name, value in zip(STRUCTURES, values, strict=True)
                 )
             file.flush()
+
+
+def read_states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights of the networks of a file, each called run|data|seed."""
+    states: dict[str, dict[str, torch.Tensor]] = {}
+    for key, array in np.load(path).items():
+        network, name = key.rsplit("|", 1)
+        states.setdefault(network, {})[name] = torch.from_numpy(array).float()
+    return states
 
 
 @torch.no_grad()

@@ -121,7 +121,10 @@ REPORTED = [(replace(run, data="ACDC-1"), seed) for run, seeds in OF_SEEDS for s
 
 #: from one of MSCMRseg's sequences to the other, trained on the patients that choices rest on
 SEQUENCES = [
-    (replace(run, data=sequence), seed) for seed in range(2) for sequence in ("bSSFP", "LGE") for run in (STOCK, MOVED)
+    (replace(run, data=sequence), seed)
+    for seed in range(2)
+    for sequence in ("bSSFP", "LGE")
+    for run in (STOCK, MOVED, JITTER)
 ]
 REPORTED += SEQUENCES
 
@@ -148,7 +151,7 @@ STUDENT = Run("student", kind="distilled", weight=1.0)
 DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for seed in range(3)]
 
 #: what a computer without a card trains in an hour or two
-PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(3) for run in (STOCK, MOVED)]
+PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(3) for run in (STOCK, MOVED, JITTER)]
 
 #: who teaches a student of moved images? Two seeds each, on the development patients
 TAUGHT = [
@@ -172,6 +175,10 @@ SHARES = [
         replace(MOVED, name=f"moves-{share}-rest-{rest}", moves=MOVED.moves | {"share": share}, ramp=0.3, rest=rest)
         for share, rest in ((0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
     ),
+    JITTER,
+    replace(JITTER, name="mean-jitter-0.3", moves=MEAN_JITTER | {"share": 0.3}),
+    replace(JITTER, name="mean-jitter-0.3-rest-0.2", moves=MEAN_JITTER | {"share": 0.3}, rest=0.2),
+    replace(JITTER, name="mean-jitter-location-3", moves=MEAN_JITTER | {"location": 3.0}),
 ]
 
 #: augmentations that exist as a trainer of nnU-Net's; SmaugLab's (GPL) has to be installed, and its variable

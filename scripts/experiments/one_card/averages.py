@@ -1,0 +1,75 @@
+"""Dice of two networks' averaged predictions, as ``nnUNetv2_ensemble`` averages them: probabilities, not weights.
+
+    python scripts/experiments/one_card/averages.py STACKS.npz ROWS.csv --runs reported --weights OUT/weights-*.npz \
+        --pairs stock+stock stock+moves stock+mean-jitter
+
+A pair's first network is one of each seed there is, its second the next seed's (the last one's the first's), so that
+no two start alike or see the same patches. Rows as ``judge.py``'s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import runs
+import torch
+from data import Stacks
+from ensemble import Ensemble, build
+from judge import STRUCTURES, dice, read_states
+
+
+class Averages:
+    """Some networks' mean probabilities, for ``dice``, which asks for logits.
+
+    Args:
+        ensemble: of all networks.
+        groups: indices of those that are averaged.
+    """
+
+    def __init__(self, ensemble: Ensemble, groups: Sequence[Sequence[int]]) -> None:
+        self.ensemble, self.groups, self.n = ensemble, groups, len(groups)
+
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """``(groups, b, c, h, w)``, all groups' alike -> ``[(groups, b, k, h, w)]``."""
+        finest, *_ = self.ensemble(x[:1].expand(self.ensemble.n, -1, -1, -1, -1))
+        probabilities = finest.float().softmax(2)
+        return [torch.stack([probabilities[group].mean(0) for group in self.groups]).clamp_min(1e-6).log()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stacks", type=Path)
+    parser.add_argument("to", type=Path)
+    parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
+    parser.add_argument("--weights", type=Path, nargs="+", required=True)
+    parser.add_argument("--pairs", nargs="+", required=True, metavar="RUN+RUN")
+    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
+    args = parser.parse_args()
+    stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    states = {tuple(name.split("|")): state for path in args.weights for name, state in read_states(path).items()}
+    networks, (data,) = list(states), {data for _, data, _ in states}
+    ensemble = Ensemble(lambda: build(args.features), range(len(states))).to(stacks.device)
+    ensemble.load(list(states.values()))
+    names, groups = [], []
+    for pair in args.pairs:
+        first, second = pair.split("+")
+        seeds = sorted(seed for run, _, seed in networks if run == first)
+        for seed, following in zip(seeds, seeds[1:] + seeds[:1], strict=True):
+            names.append((pair, data, seed))
+            groups.append([networks.index((first, data, seed)), networks.index((second, data, following))])
+    averages = Averages(ensemble, groups)
+    with args.to.open("w", newline="") as file:
+        for of in stacks.judged:
+            if runs.LISTS[args.runs][1](of.place, of.case, stacks.splits):
+                csv.writer(file).writerows(
+                    (*name, of.place, of.case, structure, round(value, 4))
+                    for name, values in zip(names, dice(averages, stacks, of).tolist(), strict=True)
+                    for structure, value in zip(STRUCTURES, values, strict=True)
+                )
+
+
+if __name__ == "__main__":
+    main()
