@@ -121,6 +121,49 @@ def test_students_follow_their_teachers_and_all_are_judged(packed, tmp_path, mon
     assert log.index("teacher, 3 networks, 4 steps: done") < log.index("distilled, 3 networks, 4 steps: done")
 
 
+def test_averages_are_of_probabilities_and_of_networks_of_different_seeds(packed, tmp_path, monkeypatch):
+    import averages
+    from data import Stacks
+    from ensemble import Ensemble, build
+    from judge import dice
+
+    ensemble = Ensemble(lambda: build(FEATURES), [0, 1, 2])
+    names = ["stock|ACDC-1|0", "moves|ACDC-1|0", "stock|ACDC-1|1", "moves|ACDC-1|1"]
+    states = [*ensemble.states(), ensemble.states()[0]]  # moves 1 is stock 0
+    arrays = {f"{name}|{key}": state[key].numpy() for name, state in zip(names, states, strict=True) for key in state}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    x = torch.randn(1, 2, 1, 32, 32)
+    (found,) = averages.Averages(ensemble, [[0, 1]])(x)
+    probabilities = ensemble(x.expand(3, -1, -1, -1, -1))[0].softmax(2)
+    torch.testing.assert_close(found[0].exp(), (probabilities[0] + probabilities[1]) / 2, atol=1e-4, rtol=1e-4)
+
+    rows = tmp_path / "rows.csv"
+    options = [
+        "--runs",
+        "reported",
+        "--weights",
+        str(tmp_path / "weights.npz"),
+        "--pairs",
+        "stock+moves",
+        "stock+stock",
+    ]
+    monkeypatch.setattr(
+        sys, "argv", ["averages.py", str(packed), str(rows), *options, "--features", *map(str, FEATURES)]
+    )
+    averages.main()
+    of = {}
+    for *network, place, case, structure, value in (line.split(",") for line in rows.read_text().splitlines()):
+        of[*network, place, case, structure] = float(value)
+    alone = Ensemble(lambda: build(FEATURES), [0])
+    alone.load([states[0]])
+    stacks = Stacks(packed, torch.device("cpu"))
+    stack = next(stack for stack in stacks.judged if stack.case == "subject02")
+    expected = dice(alone, stacks, stack)[0]
+    # stock 0 + moves 1 is one network twice
+    assert of["stock+moves", "ACDC-1", "0", "LGE", "subject02", "MLV"] == pytest.approx(float(expected[1]), abs=1e-4)
+    assert {network for network, *_ in of} == {"stock+moves", "stock+stock"}
+
+
 def test_a_sequence_is_trained_on_the_patients_that_choices_rest_on(packed):
     from data import Stacks
 

@@ -39,7 +39,10 @@ PLACES = {
 }
 
 #: runs that are shown beside stock
-COMPARED = ("moves", "mean-jitter", "moves-agree", "moves-teacher", "moves-labels")
+COMPARED = ("moves", "mean-jitter", "curves", "convolutions", "moves-agree", "moves-teacher", "moves-labels")
+#: beside stock on batches of nnU-Net's own loader
+OF_TRAINERS = ("DA5", "SmaugLab")
+AVERAGED = ("stock+stock", "stock+moves", "stock+mean-jitter", "moves+moves")
 WON_BACK = (
     "moves",
     "moves-rare",
@@ -48,6 +51,10 @@ WON_BACK = (
     "moves-0.5-rest-0.2",
     "moves-0.8-rest-0.2",
     "moves-displaced-3",
+    "mean-jitter",
+    "mean-jitter-0.3",
+    "mean-jitter-0.3-rest-0.2",
+    "mean-jitter-location-3",
 )
 #: tables whose rows are of development patients
 DEVELOPMENT = {"explored", "taught", "shares"}
@@ -106,6 +113,13 @@ def beside(rows: Rows, runs: Sequence[str], stock: str = "stock") -> Iterator[st
         found = {name: Difference.of(rows, place, run, stock).mean for place, name in places.items()}
         cells = " | ".join(f"{difference:+.1f}" for difference in found.values())
         yield f"| `{run}` | {len(seeds)} | {cells} | {min(found, key=found.__getitem__)} |"
+
+
+def peers(tables: dict[str, Rows]) -> Iterator[str]:
+    """All in one table, each less the stock that had the same batches' maker."""
+    yield from beside(tables["official"], COMPARED)
+    _, _, *rows = beside(tables["trainers"], OF_TRAINERS, "stock-loader")
+    yield from rows
 
 
 def sequences(rows: Rows) -> Iterator[str]:
@@ -176,7 +190,9 @@ TABLES = {
     "pairs": lambda tables: compared(tables["official"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
     "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
-    "beside": lambda tables: beside(tables["official"], COMPARED),
+    "beside": peers,
+    "averages": lambda tables: beside(tables["official"], AVERAGED),
+    "wide": lambda tables: compared(tables["wide"]),
     "shares": lambda tables: beside(tables["shares"], WON_BACK),
     "jitter": lambda tables: compared(tables["official"], "mean-jitter"),
     "fifth": lambda tables: beside(tables["fifth"], ("moves-fifth", "mean-jitter-fifth"), "stock-fifth"),
