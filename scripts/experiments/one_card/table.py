@@ -52,9 +52,9 @@ WON_BACK = (
     "moves-0.8-rest-0.2",
     "moves-displaced-3",
     "mean-jitter",
-    "mean-jitter-0.3",
-    "mean-jitter-0.3-rest-0.2",
-    "mean-jitter-location-3",
+    "mean-jitter-soft",
+    "mean-jitter-soft-0.5",
+    "mean-jitter-convolutions",
 )
 #: tables whose rows are of development patients
 DEVELOPMENT = {"explored", "taught", "shares"}
