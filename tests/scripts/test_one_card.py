@@ -153,7 +153,7 @@ def test_averages_are_of_probabilities_and_of_networks_of_different_seeds(packed
     averages.main()
     of = {}
     for *network, place, case, structure, value in (line.split(",") for line in rows.read_text().splitlines()):
-        of[*network, place, case, structure] = float(value)
+        of[(*network, place, case, structure)] = float(value)
     alone = Ensemble(lambda: build(FEATURES), [0])
     alone.load([states[0]])
     stacks = Stacks(packed, torch.device("cpu"))
