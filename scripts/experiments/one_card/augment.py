@@ -66,7 +66,7 @@ def intensities(x: torch.Tensor, u: torch.Tensor, noise: torch.Tensor) -> torch.
         return torch.where(u[:, i] < 0.5, low + (1 - low) * v, 1 + (high - 1) * v).view(-1, 1, 1, 1)
 
     x = x + chosen(0, 0.1) * (0.1 * u[:, 1]).view(-1, 1, 1, 1) * noise
-    x = torch.where(chosen(2, 0.1), blurred(x, 0.5 + 0.5 * u[:, 3:5]), x)  # 20 % of samples, half of the channels
+    x = torch.where(chosen(2, 0.1), _blurred(x, 0.5 + 0.5 * u[:, 3:5]), x)  # 20 % of samples, half of the channels
     x = torch.where(chosen(5, 0.15), x * about_1(6, 0.75, 1.25), x)
     mean, low, high = x.mean((2, 3), keepdim=True), x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
     contrast = ((x - mean) * about_1(8, 0.75, 1.25) + mean).clamp(low, high)
@@ -76,8 +76,7 @@ def intensities(x: torch.Tensor, u: torch.Tensor, noise: torch.Tensor) -> torch.
     return torch.where(chosen(13, 0.3), _gamma(x, about_1(14, 0.7, 1.5)), x)
 
 
-def blurred(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """By Gaussians of ``sigma`` ``(n, 2)`` pixels along each axis, cut off after two pixels."""
+def _blurred(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     taps = torch.arange(-2, 3, device=x.device)
     kernel = torch.exp(-0.5 * (taps / sigma[..., None]) ** 2)  # (n, 2, 5)
     kernel = kernel / kernel.sum(-1, keepdim=True)

@@ -18,7 +18,6 @@ class Run:
         last: see ``fall``.
         rest: share of the training, at its end, in which nothing moves.
         late: whether intensities move after nnU-Net's augmentation instead of before its noise.
-        soft: whether what moves changes gradually at the borders, without an edge where the label ends.
         kind: "supervised"; "distilled" by a network of class-mean images, "from stock" by a network like the student
             that was trained as stock is, "from average" by the moving average of the student's own weights, each of
             which sees the sample as it was; "two views": the sample as it is and moved, which shall agree; "teacher".
@@ -39,7 +38,6 @@ class Run:
     last: float = 0.0
     rest: float = 0.0
     late: bool = False
-    soft: bool = False
     kind: str = "supervised"
     views: tuple[float, float] = (0.5, 0.5)
     weight: float = 0.0
@@ -178,8 +176,6 @@ SHARES = [
         for share, rest in ((0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
     ),
     JITTER,
-    replace(JITTER, name="mean-jitter-soft", soft=True),
-    replace(JITTER, name="mean-jitter-soft-0.5", soft=True, moves=MEAN_JITTER | {"share": 0.5}),
     replace(JITTER, name="mean-jitter-convolutions", other="convolutions", other_share=0.15),
 ]
 

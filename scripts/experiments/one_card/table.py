@@ -42,7 +42,8 @@ PLACES = {
 COMPARED = ("moves", "mean-jitter", "curves", "convolutions", "moves-agree", "moves-teacher", "moves-labels")
 #: beside stock on batches of nnU-Net's own loader
 OF_TRAINERS = ("DA5", "SmaugLab")
-AVERAGED = ("stock+stock", "stock+moves", "stock+mean-jitter", "moves+moves")
+#: beside two of stock
+AVERAGED = ("stock", "stock+mean-jitter", "stock+moves", "mean-jitter+mean-jitter", "moves+mean-jitter", "moves+moves")
 WON_BACK = (
     "moves",
     "moves-rare",
@@ -52,6 +53,7 @@ WON_BACK = (
     "moves-0.8-rest-0.2",
     "moves-displaced-3",
     "mean-jitter",
+    "moves-soft",
     "mean-jitter-soft",
     "mean-jitter-soft-0.5",
     "mean-jitter-convolutions",
@@ -148,6 +150,15 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
             f"| {inside.mean:+.1f} ({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps "
             f"({len(longer.of_seeds)} seed) |"
         )
+    gained, inside = (
+        Difference.of(tables["official"], place, "stock+mean-jitter", "stock+stock") for place in ("LGE", "ACDC")
+    )
+    yield (
+        "| perhaps another sequence, and nothing may be lost | nnU-Net's own and `nnUNetTrainerMeanJitter`, "
+        "[averaged](docs/training.md#two-trainers-one-prediction), less two of nnU-Net's own averaged "
+        f"| {gained.mean:+.1f} ({interval(gained.of_patients)}) "
+        f"| {inside.mean:+.1f} ({interval(inside.of_patients)}) |"
+    )
     yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
 
 
@@ -191,7 +202,9 @@ TABLES = {
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
     "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
     "beside": peers,
-    "averages": lambda tables: beside(tables["official"], AVERAGED),
+    "averages": lambda tables: beside(tables["official"], AVERAGED, "stock+stock"),
+    "averaged-jitter": lambda tables: compared(tables["official"], "stock+mean-jitter", "stock+stock"),
+    "averaged-moves": lambda tables: compared(tables["official"], "stock+moves", "stock+stock"),
     "wide": lambda tables: compared(tables["wide"]),
     "shares": lambda tables: beside(tables["shares"], WON_BACK),
     "jitter": lambda tables: compared(tables["official"], "mean-jitter"),

@@ -49,8 +49,6 @@ RENEWAL = 0.001
 #: rounds after which weights are kept
 KEPT = 1000
 BATCH = 4
-#: standard deviation in pixels of the borders' blur, where moves are soft
-SOFT = 1.5
 
 
 class Group:
@@ -116,8 +114,6 @@ class Group:
         }
         self.share = self._of_samples([0.0] * n)
         self.late = self._of_samples([float(run.late) for run in runs]).bool().view(-1, 1, 1, 1)
-        self.soft = self._of_samples([float(run.soft) for run in runs]).bool().view(-1, 1, 1, 1)
-        self.any_soft = any(run.soft for run in runs)
         self.any_late = any(run.late for run in runs)
         self.ranges = MoveRanges(share=self.share, **of_sample)
         self.moves_at_all = any(run.moves["share"] for run in runs)
@@ -142,11 +138,7 @@ class Group:
 
     def _moved(self, image: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         moves = draw_moves(image.shape, CLASSES, self.ranges, self.device, self.extra)
-        moved = apply_moves(image, classes, CLASSES, moves)
-        if self.any_soft:
-            sigma = torch.full((len(image), 2), SOFT, device=self.device)
-            moved = torch.where(self.soft, image + augment.blurred(moved - image, sigma), moved)
-        return moved
+        return apply_moves(image, classes, CLASSES, moves)
 
     def _sample(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Image as the network sees it, classes, image before its intensities changed; and that, another view of it."""
