@@ -174,6 +174,16 @@ def test_the_doctor_finds_a_sound_installation_and_its_teacher(planned, teacher,
         assert line in result.stdout
 
 
+@pytest.mark.parametrize(
+    "found, ok", [("2.8", True), ("2.9a1", True), ("2.10.1.dev3+g12ab", True), ("2.7.9", False), ("3.0b2", False)]
+)
+def test_the_doctor_reads_versions(monkeypatch, found, ok):
+    from nnunet_shapekd.commands import doctor
+
+    monkeypatch.setattr(doctor, "version", lambda name: found)
+    assert next(iter(doctor._installation())).ok is ok
+
+
 def test_the_doctor_says_what_to_do_when_the_variable_is_missing_or_wrong(doctor, tmp_path):
     unset = doctor(nnUNet_extTrainer=None)
     assert unset.returncode == 1 and "FAIL  nnUNet_extTrainer is not set" in unset.stdout
