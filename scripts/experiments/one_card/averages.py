@@ -1,4 +1,4 @@
-"""Dice of two networks' averaged predictions, as ``nnUNetv2_ensemble`` averages them: probabilities, not weights.
+"""Dice of two networks' averaged predictions: of their probabilities, tile by tile.
 
     python scripts/experiments/one_card/averages.py STACKS.npz ROWS.csv --runs reported --weights OUT/weights-*.npz \
         --pairs stock+stock stock+moves stock+mean-jitter
@@ -46,20 +46,23 @@ def main() -> None:
     parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--pairs", nargs="+", required=True, metavar="RUN+RUN")
+    parser.add_argument("--data", default="ACDC-1", help="what the networks were trained on")
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     args = parser.parse_args()
-    stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     states = {tuple(name.split("|")): state for path in args.weights for name, state in read_states(path).items()}
-    networks, (data,) = list(states), {data for _, data, _ in states}
-    ensemble = Ensemble(lambda: build(args.features), range(len(states))).to(stacks.device)
-    ensemble.load(list(states.values()))
+    networks = [(run, seed) for run, data, seed in states if data == args.data]
     names, groups = [], []
     for pair in args.pairs:
         first, second = pair.split("+")
-        seeds = sorted(seed for run, _, seed in networks if run == first)
+        seeds = sorted(seed for run, seed in networks if run == first)
+        if len(seeds) < 2 or seeds != sorted(seed for run, seed in networks if run == second):
+            parser.error(f"{pair}: the weights should have two seeds or more of it, and the same of both")
         for seed, following in zip(seeds, seeds[1:] + seeds[:1], strict=True):
-            names.append((pair, data, seed))
-            groups.append([networks.index((first, data, seed)), networks.index((second, data, following))])
+            names.append((pair, args.data, seed))
+            groups.append([networks.index((first, seed)), networks.index((second, following))])
+    stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    ensemble = Ensemble(lambda: build(args.features), range(len(networks))).to(stacks.device)
+    ensemble.load([states[run, args.data, seed] for run, seed in networks])
     averages = Averages(ensemble, groups)
     with args.to.open("w", newline="") as file:
         for of in stacks.judged:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +27,13 @@ def judge(
 ) -> None:
     """Judge all networks of some files of weights on the chosen stacks; rows are added to the table file by file."""
     judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)]
-    on_card = stacks.device.type == "cuda"
     with to.open("a", newline="") as file:
         for path in weights:
             states = read_states(path)
             ensemble = Ensemble(lambda: build(features), range(len(states))).to(stacks.device)
             ensemble.load(list(states.values()))
             for of in judged:
-                with torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext():
-                    found = dice(ensemble, stacks, of)
+                found = dice(ensemble, stacks, of)
                 csv.writer(file).writerows(
                     (*network.split("|"), of.place, of.case, name, round(value, 4))
                     for network, values in zip(states, found.tolist(), strict=True)
@@ -75,7 +72,8 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged) -> torch.Tensor:
     for y in starts[0]:
         for x in starts[1]:
             tile = values[..., y : y + patch, x : x + patch]
-            finest, *_ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
+            with torch.autocast("cuda", torch.bfloat16, enabled=stacks.device.type == "cuda"):
+                finest, *_ = ensemble(tile.expand(ensemble.n, -1, -1, -1, -1))
             logits[..., y : y + patch, x : x + patch] += bell * finest.float()
             weight[y : y + patch, x : x + patch] += bell
     logits /= weight.clamp_min(1e-8)

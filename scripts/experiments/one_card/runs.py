@@ -150,7 +150,7 @@ def reported(place: str, case: str, splits: list[dict[str, list[str]]]) -> bool:
 STUDENT = Run("student", kind="distilled", weight=1.0)
 DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for seed in range(3)]
 
-#: what a computer without a card trains in an hour or two
+#: the trainers' defaults and stock, on a computer without a card: nine networks, some ten minutes each on a core
 PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(3) for run in (STOCK, MOVED, JITTER)]
 
 #: who teaches a student of moved images? Two seeds each, on the development patients
@@ -165,7 +165,7 @@ TAUGHT = [
     replace(MOVED, name="moves-labels", labels=1.0),
 ]
 
-#: how rarely may intensities move, and do they have to move to the end? Two seeds each, on the development patients
+#: what wins back what moves lose inside? On the development patients; not all rows have both seeds
 SHARES = [
     STOCK,
     MOVED,
