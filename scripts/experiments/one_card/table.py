@@ -119,7 +119,7 @@ def beside(rows: Rows, runs: Sequence[str], stock: str = "stock") -> Iterator[st
 
 
 def peers(tables: dict[str, Rows]) -> Iterator[str]:
-    """Methods less stock; those of nnU-Net's trainers less stock on batches of its loader. Judged on the same places."""
+    """Methods less stock; those of nnU-Net's trainers less stock on batches of its loader. The same places."""
     yield from beside(tables["official"], COMPARED)
     _, _, *rows = beside(tables["trainers"], OF_TRAINERS, "stock-loader")
     yield from rows
