@@ -204,6 +204,7 @@ TABLES = {
     "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
     "beside": peers,
     "averages": lambda tables: beside(tables["official"], AVERAGED, "stock+stock"),
+    "averages-development": lambda tables: beside(tables["shares"], AVERAGED, "stock+stock"),
     "averaged-jitter": lambda tables: compared(tables["official"], "stock+mean-jitter", "stock+stock"),
     "averaged-moves": lambda tables: compared(tables["official"], "stock+moves", "stock+stock"),
     "shares": lambda tables: beside(tables["shares"], WON_BACK),
