@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nnunet_shapekd.commands.arguments import fold_of
 from nnunet_shapekd.files.case_table import TABLE
+from nnunet_shapekd.files.versions import release
 from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.trainers_folder import export_line, trainers_folder
 
@@ -55,7 +56,7 @@ def _installation() -> Iterator[Finding]:
     import nnunetv2
 
     found = version("nnunetv2")
-    ok = (2, 8) <= tuple(map(int, re.findall(r"\d+", found)[:2])) < (3, 0)
+    ok = (2, 8) <= release(found) < (3, 0)
     yield Finding(ok, f"nnunetv2 {found} in {nnunetv2.__path__[0]}", "" if ok else 'pip install "nnunetv2>=2.8,<3"')
     if not os.environ.get("nnUNet_extTrainer"):
         yield Finding(False, "nnUNet_extTrainer is not set", _export())

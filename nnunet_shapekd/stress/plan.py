@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from pathlib import Path
 from nnunet_shapekd.across.model import Model, read_models
 from nnunet_shapekd.evaluation.judging import Judging
 from nnunet_shapekd.evaluation.problems import listed, out_of_range
+from nnunet_shapekd.files.versions import release
 from nnunet_shapekd.files.whose import find_patients
 from nnunet_shapekd.stress.cases import Changed, Subject, drawn, find_subjects, wrong_files
 from nnunet_shapekd.stress.options import StressOptions
@@ -149,7 +149,7 @@ def check_library() -> None:
         import torchio  # noqa: F401
 
         found = version("torchio")
-        if tuple(map(int, re.findall(r"\d+", found)[:2])) < TORCHIO:
+        if release(found) < TORCHIO:
             raise ImportError(f"this is {found}")
     except ImportError as error:
         raise ValueError(f"shapekd stress needs TorchIO ({error}): pip install 'torchio>=1.2,<2'") from None
