@@ -9,16 +9,13 @@ no two start alike or see the same patches. Rows as ``judge.py``'s.
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import runs
 import torch
 from data import Stacks
-from ensemble import Ensemble, build
-from judge import STRUCTURES, dice, read_states
+from ensemble import Ensemble
+from judge import loaded, options, read_states, write_rows
 
 
 class Averages:
@@ -40,17 +37,13 @@ class Averages:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stacks", type=Path)
-    parser.add_argument("to", type=Path)
-    parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
-    parser.add_argument("--weights", type=Path, nargs="+", required=True)
+    parser = options(__doc__)
     parser.add_argument("--pairs", nargs="+", required=True, metavar="RUN+RUN")
     parser.add_argument("--data", default="ACDC-1", help="what the networks were trained on")
-    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
     args = parser.parse_args()
-    states = {tuple(name.split("|")): state for path in args.weights for name, state in read_states(path).items()}
-    networks = [(run, seed) for run, data, seed in states if data == args.data]
+    states = {network: state for path in args.weights for network, state in read_states(path).items()}
+    asked = {run for pair in args.pairs for run in pair.split("+")}
+    networks = [(run, seed) for run, data, seed in states if data == args.data and run in asked]
     names, groups = [], []
     for pair in args.pairs:
         first, second = pair.split("+")
@@ -61,17 +54,9 @@ def main() -> None:
             names.append((pair, args.data, seed))
             groups.append([networks.index((first, seed)), networks.index((second, following))])
     stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    ensemble = Ensemble(lambda: build(args.features), range(len(networks))).to(stacks.device)
-    ensemble.load([states[run, args.data, seed] for run, seed in networks])
-    averages = Averages(ensemble, groups)
+    ensemble = loaded([states[run, args.data, seed] for run, seed in networks], args.features, stacks.device)
     with args.to.open("w", newline="") as file:
-        for of in stacks.judged:
-            if runs.LISTS[args.runs][1](of.place, of.case, stacks.splits):
-                csv.writer(file).writerows(
-                    (*name, of.place, of.case, structure, round(value, 4))
-                    for name, values in zip(names, dice(averages, stacks, of).tolist(), strict=True)
-                    for structure, value in zip(STRUCTURES, values, strict=True)
-                )
+        write_rows(file, names, Averages(ensemble, groups), stacks, runs.LISTS[args.runs][1])
 
 
 if __name__ == "__main__":

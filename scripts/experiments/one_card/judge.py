@@ -11,6 +11,7 @@ import argparse
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import runs
@@ -20,35 +21,47 @@ from data import Judged, Stacks
 from ensemble import PATCH, Ensemble, build
 
 STRUCTURES = ("RV", "MLV", "LVC")
+Network = tuple[str, ...]  # run, data, seed
 
 
 def judge(
     stacks: Stacks, weights: Sequence[Path], to: Path, chosen: Callable[..., bool], features: Sequence[int]
 ) -> None:
     """Judge all networks of some files of weights on the chosen stacks; rows are added to the table file by file."""
-    judged = [of for of in stacks.judged if chosen(of.place, of.case, stacks.splits)]
     with to.open("a", newline="") as file:
         for path in weights:
             states = read_states(path)
-            ensemble = Ensemble(lambda: build(features), range(len(states))).to(stacks.device)
-            ensemble.load(list(states.values()))
-            for of in judged:
-                found = dice(ensemble, stacks, of)
-                csv.writer(file).writerows(
-                    (*network.split("|"), of.place, of.case, name, round(value, 4))
-                    for network, values in zip(states, found.tolist(), strict=True)
-                    for name, value in zip(STRUCTURES, values, strict=True)
-                )
+            write_rows(file, list(states), loaded(list(states.values()), features, stacks.device), stacks, chosen)
             file.flush()
 
 
-def read_states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Weights of the networks of a file, each called run|data|seed."""
-    states: dict[str, dict[str, torch.Tensor]] = {}
+def write_rows(
+    file: TextIO, names: Sequence[Network], network: Callable, stacks: Stacks, chosen: Callable[..., bool]
+) -> None:
+    """A row for each of ``names``, which are what ``network`` answers for, chosen stack and structure."""
+    for of in stacks.judged:
+        if chosen(of.place, of.case, stacks.splits):
+            csv.writer(file).writerows(
+                (*name, of.place, of.case, structure, round(value, 4))
+                for name, values in zip(names, dice(network, stacks, of).tolist(), strict=True)
+                for structure, value in zip(STRUCTURES, values, strict=True)
+            )
+
+
+def read_states(path: Path) -> dict[Network, dict[str, torch.Tensor]]:
+    """Weights of the networks of a file."""
+    states: dict[Network, dict[str, torch.Tensor]] = {}
     for key, array in np.load(path).items():
-        network, name = key.rsplit("|", 1)
-        states.setdefault(network, {})[name] = torch.from_numpy(array).float()
+        *network, name = key.split("|")
+        states.setdefault(tuple(network), {})[name] = torch.from_numpy(array).float()
     return states
+
+
+def loaded(states: list[dict[str, torch.Tensor]], features: Sequence[int], device: torch.device) -> Ensemble:
+    """Networks with these weights."""
+    ensemble = Ensemble(lambda: build(features), range(len(states))).to(device)
+    ensemble.load(states)
+    return ensemble
 
 
 @torch.no_grad()
@@ -102,14 +115,19 @@ def dice(ensemble: Ensemble, stacks: Stacks, of: Judged) -> torch.Tensor:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str) -> argparse.ArgumentParser:
+    """Whose weights are judged on what."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stacks", type=Path)
     parser.add_argument("to", type=Path)
     parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = options(__doc__).parse_args()
     args.to.unlink(missing_ok=True)
     stacks = Stacks(args.stacks, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     judge(stacks, args.weights, args.to, runs.LISTS[args.runs][1], args.features)

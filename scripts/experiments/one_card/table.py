@@ -125,12 +125,12 @@ def peers(tables: dict[str, Rows]) -> Iterator[str]:
     yield from rows
 
 
-def sequences(rows: Rows, run: str) -> Iterator[str]:
+def sequences(rows: Rows) -> Iterator[str]:
     """Trained on one of MSCMRseg's sequences, judged on both."""
-    yield f"| trained on | judged on | patients | stock | {run} | difference (each seed's) | interval |"
+    yield "| trained on | judged on | patients | stock | moves | difference (each seed's) | interval |"
     yield "|---|---|---|---|---|---|---|"
     for data, place in product(("bSSFP", "LGE"), repeat=2):
-        yield f"| {data} | {place} | {Difference.of(rows, place, f'{run}, {data}', f'stock, {data}').cells()} |"
+        yield f"| {data} | {place} | {Difference.of(rows, place, f'moves, {data}', f'stock, {data}').cells()} |"
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
@@ -147,9 +147,8 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
         gained, inside = (Difference.of(tables["official"], place, run) for place in ("LGE", "ACDC"))
         longer = Difference.of(tables["longer"], "ACDC", f"{run}-3x", "stock-3x")
         yield (
-            f"| {where} | `nnUNetTrainer{trainer}` | {gained.mean:+.1f} ({interval(gained.of_patients)}) "
-            f"| {inside.mean:+.1f} ({interval(inside.of_patients)}); {longer.mean:+.1f} after three times the steps "
-            f"({len(longer.of_seeds)} seed) |"
+            f"| {where} | `nnUNetTrainer{trainer}` | {gained} | {inside}; {longer.mean:+.1f} after three times the "
+            f"steps ({len(longer.of_seeds)} seed) |"
         )
     gained, inside = (
         Difference.of(tables["official"], place, "stock+mean-jitter", "stock+stock") for place in ("LGE", "ACDC")
@@ -157,8 +156,7 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
     yield (
         "| perhaps another sequence, and predicting may take twice as long | both nnU-Net's own and "
         "`nnUNetTrainerMeanJitter`, [averaged](docs/training.md#two-trainers-one-prediction) "
-        f"| {gained.mean:+.1f} ({interval(gained.of_patients)}) beside two of nnU-Net's own, averaged "
-        f"| {inside.mean:+.1f} ({interval(inside.of_patients)}) beside those |"
+        f"| {gained} beside two of nnU-Net's own, averaged | {inside} beside those |"
     )
     yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
 
@@ -181,6 +179,9 @@ class Difference:
             for run in (stock, other)
         )
         return cls(first.mean(), second.mean(), (second - first).mean(0), (second - first).mean(1))
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({interval(self.of_patients)})"
 
     def cells(self) -> str:
         """Number of patients, both values, the difference and its interval."""
@@ -211,8 +212,7 @@ TABLES = {
     "jitter": lambda tables: compared(tables["official"], "mean-jitter"),
     "fifth": lambda tables: beside(tables["fifth"], ("moves-fifth", "mean-jitter-fifth"), "stock-fifth"),
     "taught": lambda tables: compared(tables["taught"], "moves-from-stock"),
-    "sequences": lambda tables: sequences(tables["sequences"], "moves"),
-    "sequences-jitter": lambda tables: sequences(tables["sequences"], "mean-jitter"),
+    "sequences": lambda tables: sequences(tables["sequences"]),
     "advice": advice,
 }
 BLOCK = re.compile(rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- end -->", re.DOTALL)
