@@ -80,6 +80,23 @@ def test_loss_and_step_are_nnunets_and_torchs_own():
     torch.testing.assert_close(divergence(student, teacher)[1], expected)
 
 
+def test_views_whose_features_point_the_same_way_are_alike_and_only_the_first_follows():
+    from ensemble import Ensemble, build
+    from losses import unlikeness
+
+    ensemble = Ensemble(lambda: build(FEATURES), [0, 1])
+    features, others = (ensemble.encoded(torch.randn(2, 2, 1, 32, 32)) for _ in range(2))
+    for of_stage in (*features, *others):
+        of_stage.retain_grad()
+    torch.testing.assert_close(unlikeness(features, [2 * of for of in features], 2), torch.zeros(2), atol=1e-6, rtol=0)
+    unlike = unlikeness(features, others, 2)
+    second = [[of[:, of.shape[1] // 2 :] for of in view] for view in (features, others)]
+    torch.testing.assert_close(unlike[1:], unlikeness(*second, 1))
+    assert (unlike > 0).all()
+    unlike.sum().backward()
+    assert all(of.grad is not None for of in features) and all(of.grad is None for of in others)
+
+
 @pytest.fixture
 def packed(tmp_path) -> Path:
     """Stacks of a bright ring, as ``pack.py`` leaves them."""

@@ -60,8 +60,13 @@ class Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """``(n, b, c, h, w)`` -> logits ``(n, b, k, h, w)`` of each scale, finest first."""
-        x = x.transpose(0, 1).flatten(1, 2)  # (b, n·c, h, w)
-        skips = self.net.encoder(x)
+        return self.decoded(self.encoded(x))
+
+    def encoded(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """``(n, b, c, h, w)`` -> features ``(b, n·c, h, w)`` of each of the encoder's stages, finest first."""
+        return self.net.encoder(x.transpose(0, 1).flatten(1, 2))
+
+    def decoded(self, skips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         decoder = self.net.decoder
         with_skips = decoder.stages[0].convs[0].conv.in_channels > decoder.transpconvs[0].out_channels
         x, outputs = skips[-1], []

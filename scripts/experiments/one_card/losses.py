@@ -42,6 +42,20 @@ def divergence(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor])
     return total
 
 
+def unlikeness(features: Sequence[torch.Tensor], others: Sequence[torch.Tensor], n: int) -> torch.Tensor:
+    """1 - cosine of two feature vectors at one place, mean over the stages. Returns: ``(n,)``.
+
+    Args: features and others, ``(b, n·c, h, w)`` of each stage; n networks.
+
+    No gradient flows to the others.
+    """
+    total = 0.0
+    for ours, theirs in zip(features, others, strict=True):
+        apart = (of.float().unflatten(1, (n, -1)) for of in (ours, theirs.detach()))
+        total = total + (1 - torch.cosine_similarity(*apart, dim=2)).mean((0, 2, 3)) / len(features)
+    return total
+
+
 def smaller(labels: torch.Tensor, size: int) -> torch.Tensor:
     """Nearest neighbours ``(n, b, size, size)`` of a square label map ``(n, b, h, h)``."""
     step = labels.shape[-1] // size

@@ -22,6 +22,7 @@ class Run:
             that was trained as stock is, "from average" by the moving average of the student's own weights, each of
             which sees the sample as it was; "two views": the sample as it is and moved, which shall agree; "teacher".
         averaged: whether the moving average of the weights is kept, too, as a network of its own.
+        agree_on: of "two views", "predictions" or "features" of the encoder.
         views: of "two views", the weights of the losses of the sample as it is and moved.
         weight: of the distillation or agreement, full after ``weight_ramp`` of the training.
         labels: the labels in the teacher's place: what is added to the cross-entropy's weight, ramped alike.
@@ -39,6 +40,7 @@ class Run:
     rest: float = 0.0
     late: bool = False
     kind: str = "supervised"
+    agree_on: str = "predictions"
     views: tuple[float, float] = (0.5, 0.5)
     weight: float = 0.0
     weight_ramp: float = 0.5
@@ -161,6 +163,7 @@ TAUGHT = [
     replace(MOVED, name="moves-from-average", kind="from average", weight=1.0, averaged=True),
     replace(MOVED, name="moves-teacher", kind="distilled", weight=1.0),
     AGREED,
+    replace(AGREED, name="moves-agree-features", agree_on="features"),
     replace(RARE, averaged=True),
     replace(MOVED, name="moves-labels", labels=1.0),
 ]

@@ -75,7 +75,7 @@ class Group:
         batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
         self.runs, self.seeds, self.stacks, self.kind = runs, seeds, stacks, runs[0].kind
-        self.number, self.batches = number, batches
+        self.number, self.batches, self.agree_on = number, batches, runs[0].agree_on
         self.steps, self.done = round(steps * runs[0].length), 0
         #: steps while the others take one, so that teachers are ready at half time
         self.pace = 2 if self.kind in ("teacher", "distilled") else 1
@@ -171,12 +171,17 @@ class Group:
         if self.kind == "two views":
             x = torch.cat((x, clean.view_as(x)), 1)
         with self.autocast:
-            logits = self.ensemble(x)
+            features = self.ensemble.encoded(x)
+            logits = self.ensemble.decoded(features)
         if self.kind == "two views":
             moved, clean = [part[:, :BATCH] for part in logits], [part[:, BATCH:] for part in logits]
             loss = self.views[0] * losses.segmentation(clean, target, self.ce_weight)
             loss = loss + self.views[1] * losses.segmentation(moved, target, self.ce_weight)
-            loss = loss + self.weight * losses.divergence(moved, clean)
+            if self.agree_on == "features":
+                halves = [part[:BATCH] for part in features], [part[BATCH:] for part in features]
+                loss = loss + self.weight * losses.unlikeness(*halves, n)
+            else:
+                loss = loss + self.weight * losses.divergence(moved, clean)
         else:
             loss = losses.segmentation(logits, target, self.ce_weight)
         if self.teacher:
@@ -310,7 +315,7 @@ def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run
     """Those that can share a step: of one kind and length, at most ``size``; in the order in which they first come."""
     of_kinds: dict[tuple, list[tuple[Run, int]]] = {}
     for run, seed in networks:
-        kind = (run.kind, run.length, *((run.trainer, seed) if run.trainer else ()))
+        kind = (run.kind, run.agree_on, run.length, *((run.trainer, seed) if run.trainer else ()))
         of_kinds.setdefault(kind, []).append((run, seed))
     return [of_kind[i : i + size] for of_kind in of_kinds.values() for i in range(0, len(of_kind), size)]
 
