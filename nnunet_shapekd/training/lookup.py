@@ -62,4 +62,5 @@ def trainer_class(name: str, mixin: type, argument: str) -> type[nnUNetTrainer]:
         return trainer
     if issubclass(trainer, MeanImage):
         raise ValueError(f"{argument} must be a student's trainer; {name} is a teacher's, which is trained on the way.")
-    raise ValueError(f"{argument} must be a trainer made with the {mixin.__name__} mixin; {name} is not.")
+    then = "" if mixin is MeanImage else f" Without a teacher, nnUNetv2_train … -tr {name} trains it by itself."
+    raise ValueError(f"{argument} must be a trainer made with the {mixin.__name__} mixin; {name} is not.{then}")
