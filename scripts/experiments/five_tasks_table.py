@@ -97,9 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judged", type=Path, metavar="OUT", help="OUT of five_tasks.sh, to read anew")
     parser.add_argument("--seeds", type=int, nargs="+", help="with --judged: those judged there")
-    parser.add_argument(
-        "--model", choices=("student", "moves", "mean-jitter"), default="student", help="compared with stock"
-    )
+    parser.add_argument("--model", choices=MODELS, default="student", help="compared with stock")
     parser.add_argument("--results", type=Path, help="by default the model's in docs/tasks")
     args = parser.parse_args()
     if bool(args.judged) != bool(args.seeds):

@@ -78,11 +78,3 @@ def test_the_rows_are_small_and_have_what_they_are_of():
     keys = [tuple(row[name] for name in rows.KEY) for row in runs]
     assert set(keys) == {tuple(row[name] for name in rows.KEY) for row in values} and len(keys) == len(set(keys))
     assert tuple(values[0]) == rows.COLUMNS["values.csv.gz"] and tuple(runs[0]) == rows.COLUMNS["runs.csv"]
-
-
-def test_the_table_of_the_five_tasks_is_made_from_their_rows(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["five_tasks_table.py"])
-    script("five_tasks_table").main()
-    made = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    page = (ROOT / "docs" / "tasks" / "README.md").read_text(encoding="utf-8").splitlines()
-    assert len(made) == 7 and not set(made) - set(page)

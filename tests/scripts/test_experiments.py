@@ -207,6 +207,21 @@ def test_a_set_that_was_not_judged_with_each_seed_is_named(tmp_path, five_tasks_
     assert "task/Dataset063_Kvasir of seed 1" in capsys.readouterr().err and not (tmp_path / "results.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("results", "model"),
+    [("student", "student"), ("moves", "moves"), ("mean-jitter", "mean-jitter"), ("moves-polyp", "moves")],
+)
+def test_the_page_of_the_tasks_says_what_its_files_say(monkeypatch, capsys, results, model):
+    folder = ROOT / "docs/tasks"
+    arguments = ["--model", model, "--results", str(folder / f"{results}.csv")]
+    monkeypatch.setattr(sys, "argv", ["five_tasks_table.py", *arguments])
+    script("five_tasks_table").main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    order = "cardiac", "fundus", "polyp", "breast", "abdomen"
+    table = "\n".join(sorted(rows, key=lambda row: order.index(row.split()[1])))
+    assert rows and table in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_random_convolutions_keep_an_images_norm_and_place_and_draw_nothing_that_others_draw():
     seeded = load("experiments/trainers/seeded.py")
     trainer = object.__new__(seeded.nnUNetTrainerRandomConvolutions_Seeded)

@@ -176,8 +176,9 @@ SHARES = [
     replace(RARE, name="moves-rarer", moves=RARE.moves | {"share": 0.1}),
     *(
         replace(MOVED, name=f"moves-{share}-rest-{rest}", moves=MOVED.moves | {"share": share}, ramp=0.3, rest=rest)
-        for share, rest in ((0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
+        for share, rest in ((0.5, 0), (0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
     ),
+    replace(MOVED, name="moves-curve-alone", moves=MOVED.moves | {"own": 0.0}),
     JITTER,
     replace(JITTER, name="mean-jitter-convolutions", other="convolutions", other_share=0.15),
 ]

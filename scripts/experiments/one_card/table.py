@@ -44,14 +44,19 @@ COMPARED = ("moves", "mean-jitter", "curves", "convolutions", "moves-agree", "mo
 OF_TRAINERS = ("DA5", "SmaugLab")
 #: beside two of stock
 AVERAGED = ("stock", "stock+mean-jitter", "stock+moves", "mean-jitter+mean-jitter", "moves+mean-jitter", "moves+moves")
-#: the rows of -displaced and -soft were made by code that was given up since
+#: the rows of -displaced, -soft and -weights-averaged were made by code that was given up since
 WON_BACK = (
     "moves",
     "moves-rare",
     "moves-rarer",
+    "moves-0.5-rest-0",
     "moves-0.5-rest-0.1",
     "moves-0.5-rest-0.2",
+    "moves-0.5-weights-averaged",
     "moves-0.8-rest-0.2",
+    "moves-curve-alone",
+    "moves-agree-features",
+    "moves-from-average",
     "moves-displaced-3",
     "mean-jitter",
     "moves-soft",
@@ -146,10 +151,7 @@ def advice(tables: dict[str, Rows]) -> Iterator[str]:
     ):
         gained, inside = (Difference.of(tables["official"], place, run) for place in ("LGE", "ACDC"))
         longer = Difference.of(tables["longer"], "ACDC", f"{run}-3x", "stock-3x")
-        yield (
-            f"| {where} | `nnUNetTrainer{trainer}` | {gained} | {inside}; {longer.mean:+.1f} after three times the "
-            f"steps ({len(longer.of_seeds)} seed) |"
-        )
+        yield (f"| {where} | `nnUNetTrainer{trainer}` | {gained} | {inside}; after three times the steps {longer} |")
     gained, inside = (
         Difference.of(tables["official"], place, "stock+mean-jitter", "stock+stock") for place in ("LGE", "ACDC")
     )
@@ -193,6 +195,11 @@ class Difference:
         return float(self.of_patients.mean())
 
 
+def name_of_length(run: str) -> str:
+    """That of the same run, or average of runs, after three times the steps."""
+    return "+".join(f"{of}-3x" for of in run.split("+"))
+
+
 def mean(of_patients: dict[str, float]) -> float:
     return float(np.mean(list(of_patients.values())))
 
@@ -203,6 +210,10 @@ TABLES = {
     "pairs": lambda tables: compared(tables["official"]),
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
     "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
+    "longer-averages": lambda tables: beside(
+        tables["longer"], [name_of_length(run) for run in AVERAGED], "stock-3x+stock-3x"
+    ),
+    "wide": lambda tables: beside(tables["wide"], ("moves", "mean-jitter")),
     "beside": peers,
     "averages": lambda tables: beside(tables["official"], AVERAGED, "stock+stock"),
     "averages-development": lambda tables: beside(tables["shares"], AVERAGED, "stock+stock"),
