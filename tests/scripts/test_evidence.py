@@ -4,7 +4,6 @@ import re
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
 from test_experiments import script
 
 #: protocol, the paper's results, and the one look whose rows were not kept
