@@ -62,5 +62,7 @@ def trainer_class(name: str, mixin: type, argument: str) -> type[nnUNetTrainer]:
         return trainer
     if issubclass(trainer, MeanImage):
         raise ValueError(f"{argument} must be a student's trainer; {name} is a teacher's, which is trained on the way.")
-    then = "" if mixin is MeanImage else f" Without a teacher, nnUNetv2_train … -tr {name} trains it by itself."
-    raise ValueError(f"{argument} must be a trainer made with the {mixin.__name__} mixin; {name} is not.{then}")
+    without_teacher = "" if mixin is MeanImage else " It has no teacher: nnUNetv2_train alone trains it."
+    raise ValueError(
+        f"{argument} must be a trainer made with the {mixin.__name__} mixin; {name} is not.{without_teacher}"
+    )

@@ -21,6 +21,7 @@ from evidence_table import UNKNOWN, Values, interval, of_patients, with_each
 from nnunet_shapekd.evaluation.statistics import MIN_PATIENTS
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "tasks"
+TASKS = ("cardiac", "fundus", "polyp", "breast", "abdomen")
 MODELS = ("student", "moves", "mean-jitter")
 METRICS = ("dice", "hd95", "reference_size", "prediction_size")
 COLUMNS = ("task", "dataset", "seed", "model", "case", "patient", "class", *METRICS, "distance_unit", "size_unit")
@@ -116,7 +117,7 @@ def main() -> None:
     with results.open(newline="") as file:
         for row in csv.DictReader(file):
             of_datasets[row["dataset"]].append(row)
-    for rows in of_datasets.values():
+    for rows in sorted(of_datasets.values(), key=lambda rows: TASKS.index(rows[0]["task"])):
         print(line(rows, args.model))
 
 

@@ -318,7 +318,7 @@ def test_the_fold_all_is_a_fold_and_leading_zeros_are_none(train):
         ("27 4d 0", "configuration 4d; they have: 2d"),
         ("27 3d_fullres 0", "nnUNetv2_preprocess -d 27"),
         ("27 2d 0 -tr nnUNetTrainerShapeKD_2epochs", "nnUNetTrainerShapeKD_2epochs (-tr)"),
-        ("27 2d 0 -tr nnUNetTrainer", "nnUNetTrainer is not. Without a teacher, nnUNetv2_train … -tr nnUNetTrainer"),
+        ("27 2d 0 -tr nnUNetTrainer", "nnUNetTrainer is not. It has no teacher: nnUNetv2_train"),
         ("27 2d 0 -tr nnUNetTrainerMeanImage", "nnUNetTrainerMeanImage is"),
         ("27 2d 0", "-device cpu"),
         ("27 2d 0 -device cpu -num_gpus 2", "-device cuda"),

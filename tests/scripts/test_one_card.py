@@ -80,20 +80,21 @@ def test_loss_and_step_are_nnunets_and_torchs_own():
     torch.testing.assert_close(divergence(student, teacher)[1], expected)
 
 
-def test_views_whose_features_point_the_same_way_are_alike_and_only_the_first_follows():
+def test_features_are_as_far_apart_as_their_directions_and_only_the_first_follow():
     from ensemble import Ensemble, build
-    from losses import unlikeness
+    from losses import feature_distance
 
     ensemble = Ensemble(lambda: build(FEATURES), [0, 1])
     features, others = (ensemble.encoded(torch.randn(2, 2, 1, 32, 32)) for _ in range(2))
     for of_stage in (*features, *others):
         of_stage.retain_grad()
-    torch.testing.assert_close(unlikeness(features, [2 * of for of in features], 2), torch.zeros(2), atol=1e-6, rtol=0)
-    unlike = unlikeness(features, others, 2)
+    for factor, expected in ((2, 0.0), (-1, 2.0)):
+        scaled = [factor * of for of in features]
+        torch.testing.assert_close(feature_distance(features, scaled, 2), torch.full((2,), expected), atol=1e-5, rtol=0)
+    apart = feature_distance(features, others, 2)
     second = [[of[:, of.shape[1] // 2 :] for of in view] for view in (features, others)]
-    torch.testing.assert_close(unlike[1:], unlikeness(*second, 1))
-    assert (unlike > 0).all()
-    unlike.sum().backward()
+    torch.testing.assert_close(apart[1:], feature_distance(*second, 1))
+    apart.sum().backward()
     assert all(of.grad is not None for of in features) and all(of.grad is None for of in others)
 
 
@@ -136,6 +137,21 @@ def test_students_follow_their_teachers_and_all_are_judged(packed, tmp_path, mon
     assert {row[4] for row in rows} == judged and len(rows) == 6 * len(judged) * 3
     log = (tmp_path / "out" / "log.txt").read_text()
     assert log.index("teacher, 3 networks, 4 steps: done") < log.index("distilled, 3 networks, 4 steps: done")
+
+
+def test_two_views_agree_on_what_their_run_says(packed, tmp_path, monkeypatch):
+    import losses
+    import train
+
+    asked = []
+    for name in ("feature_distance", "divergence"):
+        real = getattr(losses, name)
+        monkeypatch.setattr(losses, name, lambda *of, name=name, real=real: asked.append(name) or real(*of))
+    options = ["--steps", "2", "--features", *map(str, FEATURES), "--precision", "fp32", "--seed", "0"]
+    only = ["--runs", "taught", "--only", "moves-agree", "moves-agree-features"]
+    monkeypatch.setattr(sys, "argv", ["train.py", str(packed), str(tmp_path / "out"), *options, *only])
+    train.main()
+    assert sorted(asked) == 2 * ["divergence"] + 2 * ["feature_distance"]
 
 
 def test_averages_are_of_probabilities_and_of_networks_of_different_seeds(packed, tmp_path, monkeypatch):

@@ -67,6 +67,7 @@ class Ensemble(nn.Module):
         return self.net.encoder(x.transpose(0, 1).flatten(1, 2))
 
     def decoded(self, skips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What ``encoded`` returns -> logits ``(n, b, k, h, w)`` of each scale, finest first."""
         decoder = self.net.decoder
         with_skips = decoder.stages[0].convs[0].conv.in_channels > decoder.transpconvs[0].out_channels
         x, outputs = skips[-1], []

@@ -42,18 +42,16 @@ def divergence(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor])
     return total
 
 
-def unlikeness(features: Sequence[torch.Tensor], others: Sequence[torch.Tensor], n: int) -> torch.Tensor:
-    """1 - cosine of two feature vectors at one place, mean over the stages. Returns: ``(n,)``.
+def feature_distance(features: Sequence[torch.Tensor], others: Sequence[torch.Tensor], n: int) -> torch.Tensor:
+    """1 - cosine of two feature vectors at one place, mean over batch, places and stages.
 
-    Args: features and others, ``(b, n·c, h, w)`` of each stage; n networks.
-
-    No gradient flows to the others.
+    Args: ``(b, n·c, h, w)`` of each stage, twice; no gradient flows to the others. n networks. Returns: ``(n,)``.
     """
-    total = 0.0
+    distances = []
     for ours, theirs in zip(features, others, strict=True):
-        apart = (of.float().unflatten(1, (n, -1)) for of in (ours, theirs.detach()))
-        total = total + (1 - torch.cosine_similarity(*apart, dim=2)).mean((0, 2, 3)) / len(features)
-    return total
+        apart = [of.float().unflatten(1, (n, -1)) for of in (ours, theirs.detach())]
+        distances.append(1 - torch.cosine_similarity(*apart, dim=2).mean((0, 2, 3)))
+    return torch.stack(distances).mean(0)
 
 
 def smaller(labels: torch.Tensor, size: int) -> torch.Tensor:

@@ -21,14 +21,14 @@ class Run:
         kind: "supervised"; "distilled" by a network of class-mean images, "from stock" by a network like the student
             that was trained as stock is, "from average" by the moving average of the student's own weights, each of
             which sees the sample as it was; "two views": the sample as it is and moved, which shall agree; "teacher".
-        averaged: whether the moving average of the weights is kept, too, as a network of its own.
         agree_on: of "two views", "predictions" or "features" of the encoder.
         views: of "two views", the weights of the losses of the sample as it is and moved.
         weight: of the distillation or agreement, full after ``weight_ramp`` of the training.
         labels: the labels in the teacher's place: what is added to the cross-entropy's weight, ramped alike.
         trainer: ``module:class`` of a trainer of nnU-Net's whose data loader makes the batches.
-        length: of the training, over that of the others.
         other: another change of intensities in a share of the samples: "convolutions" or "curves".
+        length: of the training, over that of the others.
+        averaged: whether the moving average of the weights is kept, too, as a network of its own.
     """
 
     name: str
@@ -155,7 +155,7 @@ DISTILLED = [(replace(run, data="ACDC-1"), seed) for run in (STOCK, STUDENT) for
 #: the trainers' defaults and stock, on a computer without a card: nine networks, some ten minutes each on a core
 PAIRS = [(replace(run, data="ACDC-1"), seed) for seed in range(3) for run in (STOCK, MOVED, JITTER)]
 
-#: who teaches a student of moved images? Two seeds each, on the development patients
+#: who teaches a student of moved images? On the development patients; not all rows have both seeds
 TAUGHT = [
     replace(STOCK, averaged=True),
     replace(MOVED, averaged=True),
@@ -175,8 +175,8 @@ SHARES = [
     RARE,
     replace(RARE, name="moves-rarer", moves=RARE.moves | {"share": 0.1}),
     *(
-        replace(MOVED, name=f"moves-{share}-rest-{rest}", moves=MOVED.moves | {"share": share}, ramp=0.3, rest=rest)
-        for share, rest in ((0.5, 0), (0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
+        replace(MOVED, name=f"moves-{share}-rest-{rest:g}", moves=MOVED.moves | {"share": share}, ramp=0.3, rest=rest)
+        for share, rest in ((0.5, 0.0), (0.5, 0.1), (0.5, 0.2), (0.8, 0.2))
     ),
     replace(MOVED, name="moves-curve-alone", moves=MOVED.moves | {"own": 0.0}),
     JITTER,

@@ -44,6 +44,23 @@ COMPARED = ("moves", "mean-jitter", "curves", "convolutions", "moves-agree", "mo
 OF_TRAINERS = ("DA5", "SmaugLab")
 #: beside two of stock
 AVERAGED = ("stock", "stock+mean-jitter", "stock+moves", "mean-jitter+mean-jitter", "moves+mean-jitter", "moves+moves")
+#: where images will come from, what is advised, its run and what it is beside
+ADVICE = (
+    ("another sequence", "`nnUNetTrainerIntensityMoves`", "moves", "stock"),
+    ("perhaps another sequence", "`nnUNetTrainerMeanJitter`", "mean-jitter", "stock"),
+    (
+        "another sequence, and predicting may take twice as long",
+        "`nnUNetTrainerIntensityMoves` and `nnUNetTrainerMeanJitter`, averaged",
+        "moves+mean-jitter",
+        "stock+stock",
+    ),
+    (
+        "perhaps another sequence, and predicting may take twice as long",
+        "nnU-Net's own and `nnUNetTrainerMeanJitter`, [averaged](docs/training.md#two-trainers-one-prediction)",
+        "stock+mean-jitter",
+        "stock+stock",
+    ),
+)
 #: the rows of -displaced, -soft and -weights-averaged were made by code that was given up since
 WON_BACK = (
     "moves",
@@ -139,28 +156,19 @@ def sequences(rows: Rows) -> Iterator[str]:
 
 
 def advice(tables: dict[str, Rows]) -> Iterator[str]:
-    seen = Difference.of(tables["official"], "LGE")
-    yield (
-        "| my images will come from | train | cine MRI to late enhancement, Dice in points, "
-        f"{len(seen.of_patients)} patients, {len(seen.of_seeds)} seeds ([how](docs/evidence/moves.md)) | inside |"
-    )
-    yield "|---|---|---|---|"
-    for where, trainer, run in (
-        ("another sequence", "IntensityMoves", "moves"),
-        ("perhaps another sequence", "MeanJitter", "mean-jitter"),
-    ):
-        gained, inside = (Difference.of(tables["official"], place, run) for place in ("LGE", "ACDC"))
-        longer = Difference.of(tables["longer"], "ACDC", f"{run}-3x", "stock-3x")
-        yield (f"| {where} | `nnUNetTrainer{trainer}` | {gained} | {inside}; after three times the steps {longer} |")
-    gained, inside = (
-        Difference.of(tables["official"], place, "stock+mean-jitter", "stock+stock") for place in ("LGE", "ACDC")
-    )
-    yield (
-        "| perhaps another sequence, and predicting may take twice as long | both nnU-Net's own and "
-        "`nnUNetTrainerMeanJitter`, [averaged](docs/training.md#two-trainers-one-prediction) "
-        f"| {gained} beside two of nnU-Net's own, averaged | {inside} beside those |"
-    )
-    yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there | |"
+    """What to train, with what it gains and costs after each of two lengths."""
+    heads, columns = [], []
+    for table, steps, suffix in (("official", "7,500 steps", ""), ("longer", "22,500 steps", "-3x")):
+        for place, name in (("LGE", "late enhancement"), ("ACDC", "inside")):
+            pairs = [(of_length(run, suffix), of_length(stock, suffix)) for *_, run, stock in ADVICE]
+            columns.append([Difference.of(tables[table], place, *pair) for pair in pairs])
+            heads.append(f"{name}, {steps}")
+    (seeds,) = {len(difference.of_seeds) for column in columns for difference in column}
+    yield f"| my images will come from | train ({seeds} seeds) | {' | '.join(heads)} |"
+    yield "|---|---|---|---|---|---|"
+    for (where, what, *_), *differences in zip(ADVICE, *columns, strict=True):
+        yield f"| {where} | {what} | {' | '.join(map(str, differences))} |"
+    yield "| another scanner, or the same | nnU-Net's own | moves gain nothing certain there (4 patients) | | | |"
 
 
 @dataclass(frozen=True)
@@ -195,9 +203,9 @@ class Difference:
         return float(self.of_patients.mean())
 
 
-def name_of_length(run: str) -> str:
-    """That of the same run, or average of runs, after three times the steps."""
-    return "+".join(f"{of}-3x" for of in run.split("+"))
+def of_length(run: str, suffix: str) -> str:
+    """The name of a run, or average of runs, after trainings of another length."""
+    return "+".join(of + suffix for of in run.split("+"))
 
 
 def mean(of_patients: dict[str, float]) -> float:
@@ -211,7 +219,7 @@ TABLES = {
     "longer": lambda tables: compared(tables["longer"], "moves-3x", "stock-3x"),
     "longer-jitter": lambda tables: compared(tables["longer"], "mean-jitter-3x", "stock-3x"),
     "longer-averages": lambda tables: beside(
-        tables["longer"], [name_of_length(run) for run in AVERAGED], "stock-3x+stock-3x"
+        tables["longer"], [of_length(run, "-3x") for run in AVERAGED], "stock-3x+stock-3x"
     ),
     "wide": lambda tables: beside(tables["wide"], ("moves", "mean-jitter")),
     "beside": peers,
@@ -259,9 +267,10 @@ def main() -> None:
         return
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
-        if args.check and page(text) != text:
+        if args.write:
+            path.write_text(page(text), encoding="utf-8")
+        elif page(text) != text:
             sys.exit(f"{path} says something else than its rows; --write puts it right")
-        path.write_text(page(text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ class Group:
     """Networks whose steps do the same.
 
     Args:
-        runs: of one kind.
+        runs: of one kind, agreement and length.
         seeds: one for each run; those of one seed see the same patches in the same order.
-        number: of the group among those of its kind.
+        number: of the group.
         teachers: weights of the students' teachers, one a network.
         batches: what one network is trained on in the stacks' place, image and classes, augmented.
     """
@@ -179,7 +179,7 @@ class Group:
             loss = loss + self.views[1] * losses.segmentation(moved, target, self.ce_weight)
             if self.agree_on == "features":
                 halves = [part[:BATCH] for part in features], [part[BATCH:] for part in features]
-                loss = loss + self.weight * losses.unlikeness(*halves, n)
+                loss = loss + self.weight * losses.feature_distance(*halves, n)
             else:
                 loss = loss + self.weight * losses.divergence(moved, clean)
         else:
@@ -312,7 +312,7 @@ def train(
 
 
 def groups_of(networks: list[tuple[Run, int]], size: int) -> list[list[tuple[Run, int]]]:
-    """Those that can share a step: of one kind and length, at most ``size``; in the order in which they first come."""
+    """Those that can share a step: of one kind, agreement and length, at most ``size``; in their order."""
     of_kinds: dict[tuple, list[tuple[Run, int]]] = {}
     for run, seed in networks:
         kind = (run.kind, run.agree_on, run.length, *((run.trainer, seed) if run.trainer else ()))
