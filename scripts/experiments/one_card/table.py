@@ -47,16 +47,17 @@ AVERAGED = ("stock", "stock+mean-jitter", "stock+moves", "mean-jitter+mean-jitte
 #: where images will come from, what is advised, its run and what it is beside
 ADVICE = (
     ("another sequence", "`nnUNetTrainerIntensityMoves`", "moves", "stock"),
-    ("perhaps another sequence", "`nnUNetTrainerMeanJitter`", "mean-jitter", "stock"),
     (
         "another sequence, and predicting may take twice as long",
-        "`nnUNetTrainerIntensityMoves` and `nnUNetTrainerMeanJitter`, averaged",
+        "`nnUNetTrainerIntensityMoves` and `nnUNetTrainerMeanJitter`, "
+        "[averaged](docs/training.md#two-trainers-one-prediction)",
         "moves+mean-jitter",
         "stock+stock",
     ),
+    ("perhaps another sequence", "`nnUNetTrainerMeanJitter`", "mean-jitter", "stock"),
     (
-        "perhaps another sequence, and predicting may take twice as long",
-        "nnU-Net's own and `nnUNetTrainerMeanJitter`, [averaged](docs/training.md#two-trainers-one-prediction)",
+        "perhaps another sequence, predicting may take twice as long and the training is short",
+        "nnU-Net's own and `nnUNetTrainerMeanJitter`, averaged",
         "stock+mean-jitter",
         "stock+stock",
     ),
