@@ -264,7 +264,7 @@ def test_a_sequences_networks_are_judged_on_both_on_patients_of_whom_nothing_was
     ]
     (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
     table.add("sequences", tmp_path / "rows.csv")
-    lines = list(table.sequences(table.read()["sequences"]))[2:]
+    lines = list(table.sequences(table.read()["sequences"], "moves"))[2:]
     assert [line.split(" | ")[:3] for line in lines] == [
         [f"| {data}", place, "6"] for data in ("bSSFP", "LGE") for place in ("bSSFP", "LGE")
     ]
