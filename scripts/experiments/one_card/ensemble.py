@@ -15,6 +15,7 @@ from torch import nn
 
 #: of the plan that evidence.py has, too
 PATCH, CLASSES = 96, 4
+FEATURES = (12, 24, 48, 96, 128)
 
 
 def build(features: Sequence[int]) -> nn.Module:

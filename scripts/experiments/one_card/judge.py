@@ -18,7 +18,7 @@ import runs
 import torch
 import torch.nn.functional as F
 from data import Judged, Stacks
-from ensemble import PATCH, Ensemble, build
+from ensemble import FEATURES, PATCH, Ensemble, build
 
 STRUCTURES = ("RV", "MLV", "LVC")
 Network = tuple[str, ...]  # run, data, seed
@@ -122,7 +122,7 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("to", type=Path)
     parser.add_argument("--runs", required=True, choices=runs.LISTS, help="whose stacks")
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
-    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
+    parser.add_argument("--features", type=int, nargs="+", default=FEATURES)
     return parser
 
 

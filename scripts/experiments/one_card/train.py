@@ -28,7 +28,7 @@ import peers
 import runs as plans
 import torch
 from data import Stacks
-from ensemble import CLASSES, PATCH, Descent, Ensemble, build
+from ensemble import CLASSES, FEATURES, PATCH, Descent, Ensemble, build
 from judge import judge
 from nnunet_batches import batches
 from runs import Run
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", required=True, help="a list in runs.py")
     parser.add_argument("--steps", type=int, default=7500)
-    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48, 96, 128])
+    parser.add_argument("--features", type=int, nargs="+", default=FEATURES)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--size", type=int, default=40, help="most networks side by side in one graph")
     parser.add_argument("--prepared", type=Path, help="evidence.py's OUT, for runs with a trainer of nnU-Net's")
